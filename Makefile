@@ -1,0 +1,33 @@
+# Both main commands do all their set-up by themselves, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint bench schema clean
+
+demo: $(STAMP)            ## diagnose the bundled example log
+	$(BIN)/llmdoctor diagnose docs/examples/kv-cache.log --fail-on never
+
+test: $(STAMP)            ## the test suite
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
+
+test-slow: $(STAMP)       ## what takes minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)            ## ruff, mypy --strict, and the rules' own linter
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/llmdoctor rules lint
+
+bench: $(STAMP)           ## start-up and throughput, as ratios
+	$(BIN)/python tests/benchmarks/run.py
+
+schema: $(STAMP)          ## write docs/diagnosis.schema.json again
+	$(BIN)/python -c "import json; from diagnose.formats.json import schema; print(json.dumps(schema(), indent=2))" > docs/diagnosis.schema.json
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

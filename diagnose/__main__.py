@@ -1,0 +1,5 @@
+"""`python -m diagnose` is `llmdoctor`."""
+
+from diagnose.cli import main
+
+main()

@@ -1,0 +1,286 @@
+"""Findings → diagnosis: root causes first, each with the symptoms that it explains.
+
+Order, from the top: specific findings before general ones, those before what is only possible, wrappers ("see root
+cause above") last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads.
+A finding that another one explains (`leads_to`, or a chained exception) stands under it as a symptom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from diagnose import __version__
+from diagnose.advice import advise
+from diagnose.match import event_values
+from diagnose.model import CERTAINTIES, Case, Cause, Diagnosis, Evidence, Event, Finding, Fix, Recognised, Symptom, Unchecked
+from diagnose.predicate import Value, answer, parse
+from diagnose.template import render, render_command
+from diagnose.ruleset import RuleSet
+from diagnose.sources.stack import culprit
+from diagnose.taxonomy import Taxonomy
+
+SCHEMA_VERSION = "1"
+MOST_EVIDENCE = 6
+MOST_SYMPTOMS = 20
+
+
+@dataclass
+class _Node:
+    """A finding on its way into the diagnosis."""
+
+    finding: Finding
+    symptoms: list[_Node] = field(default_factory=list)
+
+    @property
+    def rule_id(self) -> str:
+        return self.finding.rule.id
+
+
+def diagnose(rules: RuleSet, case: Case, findings: Sequence[Finding]) -> Diagnosis:
+    """Put the findings of a case in order and say what could not be checked."""
+    nodes = _roots(rules, [_Node(finding) for finding in findings])
+    nodes.sort(key=lambda node: _order(node.finding, case))
+    _put_wrappers_below(nodes)
+    causes = tuple(_cause(rules, case, node) for node in nodes)
+    recognised = () if causes else _recognised(case.events)
+    return Diagnosis(
+        version=SCHEMA_VERSION,
+        tool=__version__,
+        origins=case.origins,
+        lines=case.lines,
+        diagnoses=causes,
+        facts=case.facts,
+        recognised=recognised,
+        advice=advise(causes, case),
+        unchecked=case.unchecked + _open_questions(nodes),
+    )
+
+
+def _tier(finding: Finding) -> int:
+    """0 is told first. See the module's docstring for the order.
+
+    What the program itself only warned of did not end it, so it stands with the warnings.
+    """
+    rule = finding.rule
+    if rule.severity == "error" and finding.lines and all(line.level in ("warning", "info") for line in finding.lines):
+        return 4 + (finding.certainty == "possible")
+    if rule.severity == "error":
+        if rule.kind == "wrapper":
+            return 3
+        if finding.certainty == "possible":
+            return 2
+        return 0 if rule.kind == "specific" else 1
+    return (4 if rule.severity == "warning" else 6) + (finding.certainty == "possible")
+
+
+def _order(finding: Finding, case: Case) -> tuple[float, ...]:
+    origin = case.origins.index(finding.events[0].origin) if finding.events and finding.events[0].origin in case.origins else -1
+    times = [event.time for event in finding.events if event.time is not None]
+    several = len(case.origins) > 1
+    first = min(times) if several and times else float("inf") if several else 0.0
+    line = min((line.number for line in finding.lines), default=0)
+    return (_tier(finding), first, origin, line)
+
+
+def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
+    """Take out what is said better by another finding, and hang what is explained under what explains it."""
+    nodes = [node for node in nodes if not _said_better(node, nodes)]
+    parents: dict[int, _Node] = {}
+    for node in nodes:
+        parent = next((other for other in nodes if other is not node and _explains(rules, other, node)), None)
+        if parent is not None:
+            parents[id(node)] = parent
+    roots = []
+    for node in nodes:
+        top = node
+        walked = {id(node)}
+        while id(top) in parents and id(parents[id(top)]) not in walked:
+            top = parents[id(top)]
+            walked.add(id(top))
+        if top is node:
+            roots.append(node)
+        else:
+            top.symptoms.append(node)
+    return roots
+
+
+def _said_better(node: _Node, nodes: list[_Node]) -> bool:
+    """Whether each line of a general or wrapping finding is also the line of a finding of a better tier."""
+    mine = _places(node.finding)
+    if not mine:
+        return False
+    better: set[tuple[str, int]] = set()
+    for other in nodes:
+        if other is not node and _telling(other.finding) < _telling(node.finding):
+            better |= _places(other.finding)
+    return mine <= better
+
+
+def _telling(finding: Finding) -> tuple[int, int, int, int, str]:
+    """Smaller is more telling about a line: specific before wrapping before general, then certainty and conditions."""
+    rule = finding.rule
+    kind = ("specific", "wrapper", "general").index(rule.kind)
+    if kind == 0:
+        return (_tier(finding) // 4, 0, 0, 0, "")
+    conditions = len(rule.match.where) + len(rule.match.facts)
+    return (_tier(finding) // 4, kind, CERTAINTIES.index(finding.certainty), -conditions, rule.id)
+
+
+def _places(finding: Finding) -> set[tuple[str, int]]:
+    return {(event.origin, line.number) for event, line in zip(finding.events, finding.lines, strict=True)}
+
+
+def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
+    """Whether one finding explains another: by `leads_to`, or as the better-known part of the same event."""
+    a, b = cause.finding, symptom.finding
+    if _leads_to(rules, cause.rule_id, symptom.rule_id):
+        return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
+    shared = {(e.origin, e.line) for e in a.events} & {(e.origin, e.line) for e in b.events}
+    if not shared or len(shared) < len({(e.origin, e.line) for e in b.events}):
+        return False
+    return _tier(a) < _tier(b) or (_tier(a) == _tier(b) and _earlier(a, b))
+
+
+def _earlier(a: Finding, b: Finding) -> bool:
+    """Whether a's exception was raised before b's, in the chain that they share."""
+    return min(line.number for line in a.lines) < min(line.number for line in b.lines)
+
+
+def _leads_to(rules: RuleSet, cause: str, symptom: str) -> bool:
+    seen = {cause}
+    front = [cause]
+    while front:
+        rule = rules.find(front.pop())
+        for target in rule.leads_to if rule else ():
+            if target == symptom:
+                return True
+            if target not in seen:
+                seen.add(target)
+                front.append(target)
+    return False
+
+
+def _put_wrappers_below(nodes: list[_Node]) -> None:
+    """A wrapper says that something else failed: if a cause is known, it is that cause's symptom."""
+    if not nodes or nodes[0].finding.rule.kind == "wrapper" or nodes[0].finding.rule.severity != "error":
+        return
+    for node in [node for node in nodes if node.finding.rule.kind == "wrapper"]:
+        nodes.remove(node)
+        nodes[0].symptoms += [node, *node.symptoms]
+        node.symptoms = []
+
+
+def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
+    finding = node.finding
+    rule = finding.rule
+    values = _values(finding, case)
+    symptom = _symptom_leaf(rules, finding)
+    return Cause(
+        rule=rule.id,
+        title=render(rule.title, values),
+        severity=rule.severity,
+        certainty=finding.certainty,
+        kind=rule.kind,
+        symptom=symptom,
+        cause=rule.labels.cause,
+        stage=rule.labels.stage,
+        evidence=_evidence(finding),
+        why=render(rule.why, values),
+        fix=_fixes(rule.fix, values),
+        restart=rule.restart,
+        captures=finding.captures,
+        symptoms=tuple(_symptom(child, case) for child in node.symptoms[:MOST_SYMPTOMS]),
+        seen=len(finding.events) + sum(event.repeats for event in finding.events),
+        ranks=_ranks(finding),
+        unknown=finding.unknown,
+        study=rules.study(symptom) if finding.certainty == "possible" else None,
+        references=rule.references,
+    )
+
+
+def _symptom_leaf(rules: RuleSet, finding: Finding) -> str:
+    if finding.rule.labels.symptom != Taxonomy.OF_THE_EXCEPTION:
+        return finding.rule.labels.symptom
+    raised = finding.raised[0] if finding.raised else None
+    return rules.symptom_of(raised.exception if raised else finding.captures.get("exception", ""))
+
+
+def _values(finding: Finding, case: Case) -> dict[str, Value]:
+    values: dict[str, Value] = {fact.name: fact.value for fact in case.facts}
+    if finding.events:
+        values |= event_values(finding.events[0], finding.raised[0], finding.captures)
+    values |= finding.captures
+    model = values.get("launch.arg.model") or values.get("launch.arg.model_path")
+    if model and "model" not in values:
+        values["model"] = model
+    return values
+
+
+def _fixes(fixes: Sequence[Fix], values: dict[str, Value]) -> tuple[Fix, ...]:
+    """The alternatives that apply here; if none does, those that apply anywhere."""
+    applying = [fix for fix in fixes if all(answer(parse(condition), values) is True for condition in fix.when)]
+    return tuple(
+        Fix(render(fix.do, values), render_command(fix.run, values), render_command(fix.verify, values), render(fix.expect, values))
+        for fix in applying or [fix for fix in fixes if not fix.when] or fixes
+    )
+
+
+def _evidence(finding: Finding) -> tuple[Evidence, ...]:
+    found: list[Evidence] = []
+    for event, line, raised in zip(finding.events, finding.lines, finding.raised, strict=True):
+        found.append(Evidence(event.origin, line.number, line.number, line.body.strip()[:1000]))
+        if len(found) == 1 and raised is not None:
+            found += _frame_evidence(event, raised)
+        if len(found) >= MOST_EVIDENCE:
+            break
+    found += [Evidence(fact.origin, fact.line, fact.line, f"{fact.name} = {fact.value}", "fact") for fact in finding.facts]
+    return tuple(found)
+
+
+def _frame_evidence(event: Event, raised: object) -> list[Evidence]:
+    """The lines of the frame to blame: where it is, and its code."""
+    blamed = culprit(raised.frames)  # type: ignore[attr-defined]
+    if blamed is None:
+        return []
+    for index, line in enumerate(event.lines):
+        if blamed.file in line.text and blamed.function in line.text and (not blamed.line or str(blamed.line) in line.text):
+            code = event.lines[index + 1 : index + 2]
+            text = "\n".join(item.body.rstrip()[:500] for item in (line, *code))
+            return [Evidence(event.origin, line.number, code[0].number if code else line.number, text, "frame")]
+    return []
+
+
+def _symptom(node: _Node, case: Case) -> Symptom:
+    return Symptom(node.rule_id, render(node.finding.rule.title, _values(node.finding, case)), _evidence(node.finding)[:2])
+
+
+def _ranks(finding: Finding) -> tuple[str, ...]:
+    ranks: dict[str, None] = {}
+    for event in finding.events:
+        ranks.update(dict.fromkeys((event.rank, *event.ranks)))
+    ranks.pop("", None)
+    return tuple(sorted(ranks, key=lambda rank: (len(rank), rank)))
+
+
+def _recognised(events: Sequence[Event]) -> tuple[Recognised, ...]:
+    found = []
+    for event in events:
+        for raised in event.raised[-1:]:
+            blamed = culprit(raised.frames)
+            found.append(
+                Recognised(
+                    event.origin,
+                    raised.line,
+                    f"{raised.exception}: {raised.message}"[:500],
+                    raised.exception,
+                    blamed.package if blamed else "",
+                    blamed.place if blamed else "",
+                )
+            )
+    return tuple(found[:5])
+
+
+def _open_questions(nodes: Sequence[_Node]) -> tuple[Unchecked, ...]:
+    names = dict.fromkeys(name for node in nodes for name in node.finding.unknown)
+    return tuple(Unchecked(name, "the text does not tell") for name in names)

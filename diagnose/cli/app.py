@@ -1,0 +1,118 @@
+"""The Typer app. Each command imports what it needs when it runs, so that start-up stays quick."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from typing import Annotated, Optional
+
+import typer
+
+from diagnose import __version__
+from diagnose.errors import DoctorError
+
+app = typer.Typer(
+    name="llmdoctor",
+    help="Why an open-source LLM will not load, run, train or answer properly, and what to do about it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+rules_app = typer.Typer(help="List, check and start rules.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(rules_app, name="rules")
+
+
+class Format(str, Enum):
+    """How a diagnosis is written."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+
+
+class FailOn(str, Enum):
+    """From which severity on the exit code is 1."""
+
+    error = "error"
+    warning = "warning"
+    note = "note"
+    never = "never"
+
+
+RulesOption = Annotated[Optional[list[str]], typer.Option("--rules", metavar="DIR", help="A folder with rules of your own; may be given several times.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llmdoctor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False) -> None:
+    pass
+
+
+@app.command()
+def diagnose(
+    logs: Annotated[Optional[list[str]], typer.Argument(metavar="[LOG]...", help="Log files, folders of logs, .gz or .zst, or '-' for standard input.", show_default=False)] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")] = Format.text,
+    fail_on: Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")] = FailOn.error,
+    rules: RulesOption = None,
+) -> None:
+    """Name the cause behind a crash log, and the fix."""
+    from diagnose.cli.diagnose import run
+
+    raise typer.Exit(run(logs or [], format.value, fail_on.value, rules or []))
+
+
+@app.command()
+def explain(rule: Annotated[str, typer.Argument(help="The id of a rule, as a report names it.")], rules: RulesOption = None) -> None:
+    """Show a rule's page: what, why, fix, how often in the study, references."""
+    from diagnose.cli.explain import run
+
+    raise typer.Exit(run(rule, rules or []))
+
+
+@rules_app.command("list")
+def list_rules(family: Annotated[Optional[str], typer.Option(help="Only the rules of one family (folder).")] = None, rules: RulesOption = None) -> None:
+    """List all rules, by family."""
+    from diagnose.cli.rules import list_rules as run
+
+    raise typer.Exit(run(family, rules or []))
+
+
+@rules_app.command("lint")
+def lint(paths: Annotated[Optional[list[str]], typer.Argument(metavar="[PATH]...", help="Rule files or folders; without one, the bundled rules.", show_default=False)] = None) -> None:
+    """Check rule files: every mistake with file and line, and their examples."""
+    from diagnose.cli.rules import lint as run
+
+    raise typer.Exit(run(paths or []))
+
+
+@rules_app.command("new")
+def new(
+    rule: Annotated[str, typer.Argument(metavar="ID", help="kebab-case; names the trouble, not the cure.")],
+    family: Annotated[str, typer.Option(help="The folder (family) below --into.")] = "",
+    into: Annotated[str, typer.Option(metavar="DIR", help="Where rules lie.")] = "rules",
+) -> None:
+    """Write a rule file to start from."""
+    from diagnose.cli.rules import new as run
+
+    raise typer.Exit(run(rule, family, into))
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is told in a sentence on stderr, with exit code 2."""
+    try:
+        app()
+    except DoctorError as error:
+        typer.echo(f"llmdoctor: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("llmdoctor: stopped", err=True)
+        sys.exit(2)

@@ -1,0 +1,51 @@
+"""`llmdoctor diagnose`: read logs, name the cause."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import BinaryIO
+
+from diagnose import ruleset
+from diagnose.causes import diagnose
+from diagnose.collect import case_of_files
+from diagnose.formats import formatter
+from diagnose.match import match
+from diagnose.model import SEVERITIES, Diagnosis
+
+
+def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str]) -> int:
+    """Diagnose and print; the exit code tells whether something at or above the threshold was found."""
+    rules = ruleset.load(rule_folders)
+    case = case_of_files(rules, logs or ["-"], _standard_input(logs))
+    diagnosis = diagnose(rules, case, match(rules, case))
+    _print(diagnosis, format_name)
+    return exit_code(diagnosis, fail_on)
+
+
+def exit_code(diagnosis: Diagnosis, fail_on: str) -> int:
+    """1 if something as severe as the threshold was found, else 0."""
+    if fail_on == "never":
+        return 0
+    counted = SEVERITIES[: SEVERITIES.index(fail_on) + 1]  # type: ignore[arg-type]
+    return int(any(cause.severity in counted for cause in diagnosis.diagnoses))
+
+
+def _standard_input(logs: list[str]) -> BinaryIO:
+    if not logs and sys.stdin is not None and sys.stdin.isatty():
+        print("Paste the log, then press Ctrl-D on an empty line (Ctrl-Z, Enter on Windows):", file=sys.stderr)
+    return sys.stdin.buffer
+
+
+def _print(diagnosis: Diagnosis, format_name: str) -> None:
+    if format_name == "text" and _in_colour():
+        from diagnose.cli.terminal import show
+
+        show(diagnosis)
+        return
+    sys.stdout.buffer.write(formatter(format_name)(diagnosis).encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+
+
+def _in_colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,177 @@
+"""What a report for people says and in which order, as styled lines; `text` and the terminal render them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diagnose.model import Advice, Cause, Diagnosis, Evidence, Fix, Study
+
+WIDTH = 80
+_MARKS = {"error": "✗", "warning": "!", "note": "·"}
+_CERTAINTY = {"confirmed": "confirmed by facts", "likely": "likely", "possible": "possible"}
+_RESTART = {"may-help": "Restarting may help.", "cannot-help": "Restarting cannot help: it will fail again in the same way."}
+MOST_OTHERS = 8
+MOST_SHARES = 4
+
+
+@dataclass(frozen=True)
+class Styled:
+    """A line of the report and its role: title, error, warning, note, head, quote, command, prose, faint."""
+
+    role: str
+    text: str
+
+
+def lines(diagnosis: Diagnosis) -> Iterator[Styled]:
+    """The whole report."""
+    if not diagnosis.diagnoses:
+        yield from _nothing_found(diagnosis)
+    else:
+        first, *others = diagnosis.diagnoses
+        yield from _cause(first, several=len(diagnosis.origins) > 1)
+        if others:
+            yield from _others(others, several=len(diagnosis.origins) > 1)
+    yield from _next(diagnosis.advice)
+    if diagnosis.unchecked:
+        yield Styled("head", "Not checked")
+        for item in diagnosis.unchecked:
+            yield from _wrapped("prose", f"{item.what}: {item.why}", "  - ", "    ")
+        yield Styled("prose", "")
+
+
+def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
+    yield from _wrapped(cause.severity, cause.title, f"{_MARKS[cause.severity]} ", "  ")
+    about = [cause.rule, cause.severity, _CERTAINTY[cause.certainty], *([cause.stage] if cause.stage else []), *_counted(cause)]
+    yield Styled("faint", f"  {' · '.join(about)}")
+    yield Styled("prose", "")
+    for item in cause.evidence[:3]:
+        yield from _quote(item, several)
+    yield Styled("prose", "")
+    yield Styled("head", "Why")
+    for paragraph in _paragraphs(cause.why):
+        yield from _wrapped("prose", paragraph, "  ", "  ")
+    yield Styled("prose", "")
+    yield Styled("head", "Fix")
+    for number, fix in enumerate(cause.fix, start=1):
+        yield from _fix(number, fix)
+    if cause.restart:
+        yield Styled("prose", f"  {_RESTART[cause.restart]}")
+    yield Styled("prose", "")
+    if cause.symptoms:
+        yield Styled("head", "This explains")
+        for symptom in cause.symptoms[:MOST_OTHERS]:
+            place = f" (line {symptom.evidence[0].line})" if symptom.evidence else ""
+            yield from _wrapped("prose", f"{symptom.title}{place}", "  - ", "    ")
+        yield Styled("prose", "")
+    if cause.study:
+        yield from _study(cause.study)
+
+
+def _counted(cause: Cause) -> list[str]:
+    found = [f"seen {cause.seen:,} times"] if cause.seen > 1 else []
+    if cause.ranks and cause.ranks != ("0",):
+        found.append(f"rank {cause.ranks[0]}" if len(cause.ranks) == 1 else f"{len(cause.ranks)} ranks: {ranges(cause.ranks)}")
+    return found
+
+
+def ranges(ranks: tuple[str, ...]) -> str:
+    """Ranks in short: `0-7, 12`."""
+    numbers = sorted({int(rank) for rank in ranks if rank.isdigit()})
+    if not numbers:
+        return ", ".join(ranks[:8])
+    parts: list[str] = []
+    start = last = numbers[0]
+    for number in [*numbers[1:], -1]:
+        if number == last + 1:
+            last = number
+            continue
+        parts.append(str(start) if start == last else f"{start}-{last}")
+        start = last = number
+    return ", ".join(parts[:12]) + (", …" if len(parts) > 12 else "")
+
+
+def _quote(item: Evidence, several: bool) -> Iterator[Styled]:
+    if item.role == "fact":
+        yield Styled("quote", f"  {item.text}")
+        return
+    place = f"{item.origin}:{item.line}" if several or item.origin != "-" else f"line {item.line}"
+    yield Styled("faint", f"  {place}")
+    for row in item.text.splitlines()[:3]:
+        yield Styled("quote", f"    {_shorten(row.strip(), 300)}")
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _fix(number: int, fix: Fix) -> Iterator[Styled]:
+    yield from _wrapped("prose", fix.do, f"  {number}. ", "     ")
+    for row in fix.run.splitlines():
+        yield Styled("command", f"       {row}")
+    if fix.verify:
+        yield Styled("prose", "     to verify:")
+        for row in fix.verify.splitlines():
+            yield Styled("command", f"       {row}")
+    if fix.expect:
+        yield from _wrapped("prose", f"expect: {fix.expect}", "     ", "       ")
+
+
+def _study(study: Study) -> Iterator[Styled]:
+    shares = [f"{share.count} {share.name.split(' - ')[-1]}" for share in study.causes[:MOST_SHARES]]
+    rest = study.count - sum(share.count for share in study.causes[:MOST_SHARES])
+    tail = f", {rest} other" if rest else ""
+    yield Styled("head", "How often")
+    text = f"Only the symptom is certain. Of {study.count} studied failures with it ({study.name.split(' - ')[-1]}), the cause was: {', '.join(shares)}{tail}."
+    yield from _wrapped("prose", text, "  ", "  ")
+    yield Styled("prose", "")
+
+
+def _others(others: list[Cause], several: bool) -> Iterator[Styled]:
+    yield Styled("head", "Also found")
+    for cause in others[:MOST_OTHERS]:
+        yield from _wrapped(cause.severity, cause.title, f"{_MARKS[cause.severity]} ", "  ")
+        place = ""
+        if cause.evidence and cause.evidence[0].role != "fact":
+            first = cause.evidence[0]
+            place = f" · {first.origin}:{first.line}" if several else f" · line {first.line}"
+        yield Styled("faint", f"  {cause.rule} · {_CERTAINTY[cause.certainty]}{place}")
+        if cause.fix and cause.severity != "note":
+            yield from _wrapped("prose", f"{cause.fix[0].do}", "  → ", "    ")
+    if len(others) > MOST_OTHERS:
+        yield Styled("faint", f"  and {len(others) - MOST_OTHERS} more (all of them: --format json)")
+    yield Styled("faint", "  llmdoctor explain RULE tells more of each")
+    yield Styled("prose", "")
+
+
+def _nothing_found(diagnosis: Diagnosis) -> Iterator[Styled]:
+    yield Styled("title", f"No known failure in {diagnosis.lines:,} lines.")
+    yield Styled("prose", "")
+    if diagnosis.recognised:
+        yield Styled("head", "Recognised")
+        for item in diagnosis.recognised:
+            yield Styled("quote", f"  line {item.line}: {_shorten(item.text, 200)}")
+            if item.frame:
+                yield Styled("prose", f"    raised in {item.library}, at {item.frame}")
+        yield Styled("prose", "")
+
+
+def _next(advice: tuple[Advice, ...]) -> Iterator[Styled]:
+    if not advice:
+        return
+    yield Styled("head", "What would settle it")
+    for item in advice:
+        yield from _wrapped("prose", item.what, "  - ", "    ")
+        if item.run:
+            yield Styled("command", f"      {item.run}")
+    yield Styled("prose", "")
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.strip().split("\n\n") if part.strip()]
+
+
+def _wrapped(role: str, text: str, first: str, rest: str) -> Iterator[Styled]:
+    for row in textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False):
+        yield Styled(role, row)

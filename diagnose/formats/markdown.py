@@ -1,0 +1,105 @@
+"""Markdown, ready for a GitHub issue or a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from diagnose.formats.layout import ranges
+from diagnose.model import Cause, Diagnosis, Evidence
+
+
+def write(diagnosis: Diagnosis) -> str:
+    """The report as GitHub-flavoured Markdown."""
+    return "\n".join(_document(diagnosis)).rstrip() + "\n"
+
+
+def _document(diagnosis: Diagnosis) -> Iterator[str]:
+    if diagnosis.diagnoses:
+        first, *others = diagnosis.diagnoses
+        yield from _cause(first)
+        if others:
+            yield "#### Also found"
+            yield ""
+            for cause in others:
+                place = f", line {cause.evidence[0].line}" if cause.evidence and cause.evidence[0].line else ""
+                yield f"- **{_plain(cause.title)}** (`{cause.rule}`, {cause.certainty}{place})"
+            yield ""
+    else:
+        yield f"### No known failure in {diagnosis.lines:,} lines"
+        yield ""
+        for item in diagnosis.recognised:
+            where = f", raised at `{item.frame}`" if item.frame else ""
+            yield f"- line {item.line}: {_code(item.text)}{where}"
+        yield ""
+    if diagnosis.advice:
+        yield "#### What would settle it"
+        yield ""
+        for advice in diagnosis.advice:
+            yield f"- {advice.what}" + (f": {_code(advice.run)}" if advice.run else "")
+        yield ""
+    for unchecked in diagnosis.unchecked:
+        yield f"- not checked: {_plain(unchecked.what)}: {_plain(unchecked.why)}"
+    yield ""
+    yield f"<sub>llmdoctor {diagnosis.tool}, {diagnosis.lines:,} lines read</sub>"
+
+
+def _cause(cause: Cause) -> Iterator[str]:
+    yield f"### {_plain(cause.title)}"
+    yield ""
+    ranks = f", ranks {ranges(cause.ranks)}" if cause.ranks else ""
+    yield f"`{cause.rule}` · {cause.severity} · {cause.certainty}{ranks}"
+    yield ""
+    yield from _evidence(cause.evidence[:3])
+    yield "**Why.** " + _plain(" ".join(cause.why.split()))
+    yield ""
+    yield "**Fix**"
+    yield ""
+    for number, fix in enumerate(cause.fix, start=1):
+        yield f"{number}. {_plain(fix.do)}"
+        for command in (fix.run, fix.verify):
+            if command:
+                yield from (f"   {row}" for row in _fenced(command, "sh"))
+        if fix.expect:
+            yield f"   Expect: {_plain(fix.expect)}"
+    if cause.restart:
+        yield ""
+        yield "A restart may help." if cause.restart == "may-help" else "A restart cannot help."
+    yield ""
+    if cause.symptoms:
+        yield "**This explains**"
+        yield ""
+        for symptom in cause.symptoms:
+            yield f"- {_plain(symptom.title)}" + (f" (line {symptom.evidence[0].line})" if symptom.evidence else "")
+        yield ""
+    if cause.study:
+        shares = ", ".join(f"{share.count} {share.name.split(' - ')[-1]}" for share in cause.study.causes[:4])
+        yield f"Of {cause.study.count} studied failures with this symptom the cause was most often: {shares}."
+        yield ""
+
+
+def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
+    for item in evidence:
+        yield f"{item.origin if item.origin != '-' else 'input'}, line {item.line}:" if item.role != "fact" else "known:"
+        yield from _fenced(item.text, "")
+        yield ""
+
+
+def _fenced(text: str, language: str) -> list[str]:
+    """A code block whose fence is longer than any run of backquotes in the text."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return [fence + language, *text.splitlines(), fence]
+
+
+def _code(text: str) -> str:
+    mark = "`"
+    while mark in text:
+        mark += "`"
+    pad = " " if "`" in text else ""
+    return f"{mark}{pad}{' '.join(text.split())}{pad}{mark}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no mentions of people."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u200b").replace("*", "\\*")

@@ -1,0 +1,196 @@
+"""Rules × case → findings. Sees a case only: a live machine, a file from elsewhere and a test are the same to it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from diagnose import predicate
+from diagnose.model import Case, Certainty, Event, Fact, Finding, Line, Raised, Rule
+from diagnose.pattern import regex
+from diagnose.predicate import Value
+from diagnose.ruleset import RuleSet
+from diagnose.sources.stack import culprit, kind
+
+KEEP = 50
+"""How many events are kept as evidence of one finding."""
+
+
+@dataclass(frozen=True)
+class _Hit:
+    """One line of one event that a pattern of a rule matched."""
+
+    order: int
+    event: Event
+    line: Line
+    raised: Raised | None
+    captures: dict[str, str]
+
+
+def match(rules: RuleSet, case: Case) -> list[Finding]:
+    """All rules that match, in the order of their first line. One rule gives one finding, a general one per text."""
+    facts = {fact.name: fact for fact in case.facts}
+    values: dict[str, Value] = {name: fact.value for name, fact in facts.items()}
+    found: dict[tuple[str, ...], Finding] = {}
+    for event in case.events:
+        for rule, hit in _hits(rules, event):
+            finding = _judge(rule, hit, values, facts)
+            if finding is None:
+                continue
+            key = _key(rule, hit)
+            found[key] = _merge(found[key], finding) if key in found else finding
+    for index in rules.environment:
+        rule = rules.rule(index)
+        finding = _judge_environment(rule, values, facts)
+        if finding is not None:
+            found[(rule.id,)] = finding
+    return list(found.values())
+
+
+def _hits(rules: RuleSet, event: Event) -> Iterator[tuple[Rule, _Hit]]:
+    """The hits of an event: for a specific rule its most telling one, for a general rule one per line."""
+    best: dict[tuple[int, int], _Hit] = {}
+    for pattern, line in _candidates(rules, event):
+        rule = rules.rule(pattern.rule)
+        captures = _search(pattern.text, line)
+        if captures is None:
+            continue
+        raised = _raised_at(event, line)
+        hit = _Hit(pattern.order, event, line, raised, captures)
+        if not _holds(rule, hit):
+            continue
+        key = (pattern.rule, line.number if rule.kind == "general" else -1)
+        best[key] = _better(best[key], hit) if key in best else hit
+    for (index, _), hit in best.items():
+        rule = rules.rule(index)
+        if not _excused(rule, event):
+            yield rule, hit
+
+
+def _better(one: _Hit, other: _Hit) -> _Hit:
+    """The more telling of two hits of a rule in one event, with what the other one captured besides."""
+    first, second = (one, other) if _rank(one) <= _rank(other) else (other, one)
+    return replace(first, captures={**second.captures, **first.captures})
+
+
+def _rank(hit: _Hit) -> tuple[bool, int]:
+    """What was said stands before the source line that says it, and a more telling pattern before another."""
+    return (kind(hit.line.body) == "code" and hit.line.body.lstrip().startswith(("raise ", "f\"", "f'", '"')), hit.order)
+
+
+def _candidates(rules: RuleSet, event: Event) -> Iterator[tuple[object, Line]]:
+    texts = [line.text.encode("utf-8", "replace") for line in event.lines]
+    starts: list[int] = []
+    at = 0
+    for text in texts:
+        starts.append(at)
+        at += len(text) + 1
+    seen: set[tuple[int, int]] = set()
+    for plain, end in rules.scanner.find(b"\n".join(texts)):
+        index = bisect_right(starts, end - 1) - 1
+        for owner in rules.scanner.owners[plain]:
+            if (owner, index) not in seen:
+                seen.add((owner, index))
+                yield rules.patterns[owner], event.lines[index]
+
+
+def _search(pattern: str, line: Line) -> dict[str, str] | None:
+    compiled = regex(pattern)
+    body = line.body.strip()
+    found = compiled.search(body) or (compiled.search(line.text) if line.text != body else None)
+    if not found:
+        return None
+    return {name: value for name, value in found.groupdict().items() if value}
+
+
+def _raised_at(event: Event, line: Line) -> Raised | None:
+    """The exception that a line belongs to: its own, or the one whose message it continues; none for code and frames."""
+    before = [item for item in event.raised if item.line <= line.number]
+    if before and (before[-1].line == line.number or kind(line.body) not in ("frame", "code", "header")):
+        return before[-1]
+    after = [item for item in event.raised if item.line >= line.number]
+    return after[0] if after else None
+
+
+def _excused(rule: Rule, event: Event) -> bool:
+    return any(regex(pattern).search(line.text) for pattern in rule.match.unless for line in event.lines)
+
+
+def _holds(rule: Rule, hit: _Hit) -> bool:
+    if not rule.match.where:
+        return True
+    values = event_values(hit.event, hit.raised, hit.captures)
+    return all(predicate.answer(predicate.parse(condition), values) is True for condition in rule.match.where)
+
+
+def event_values(event: Event, raised: Raised | None, captures: Mapping[str, str]) -> dict[str, Value]:
+    """What `where` and templates may ask of an event: see the list in docs/writing-rules.md."""
+    own = raised.frames if raised else ()
+    frames = [frame for item in event.raised for frame in item.frames]
+    blamed = culprit(own or frames)
+    inner = (own or tuple(frames))[-1:]
+    values: dict[str, Value] = {f"capture.{name}": value for name, value in captures.items()}
+    values |= {
+        "event.exception": raised.exception if raised else "",
+        "event.message": raised.message if raised else "",
+        "event.library": inner[0].package if inner else "",
+        "event.caller": blamed.package if blamed else "",
+        "event.frame": blamed.place if blamed else "",
+        "event.frames": "\n".join(frame.place for frame in frames),
+        "event.phase": event.phase,
+        "event.text": "\n".join(line.text for line in event.lines),
+        "event.near": event.near,
+        "event.rank": event.rank,
+        "event.process": event.process,
+    }
+    return values
+
+
+def _judge(rule: Rule, hit: _Hit, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:
+    certainty: Certainty = rule.certainty
+    used: tuple[Fact, ...] = ()
+    missing: tuple[str, ...] = ()
+    if rule.match.facts:
+        local = {**values, **{f"capture.{name}": value for name, value in hit.captures.items()}}
+        verdict, names, missing = predicate.solve([predicate.parse(text) for text in rule.match.facts], local)
+        if verdict is False:
+            return None
+        if verdict is True:
+            certainty = "confirmed"
+        used = tuple(facts[name] for name in names if name in facts)
+    return Finding(rule, certainty, hit.captures, (hit.event,), (hit.line,), (hit.raised,), used, missing)
+
+
+def _judge_environment(rule: Rule, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:
+    verdict, names, _ = predicate.solve([predicate.parse(text) for text in rule.match.facts], values)
+    if verdict is not True:
+        return None
+    used = tuple(facts[name] for name in names if name in facts)
+    return Finding(rule, "confirmed", {}, facts=used)
+
+
+def _key(rule: Rule, hit: _Hit) -> tuple[str, ...]:
+    """What makes two hits one finding: the rule, and for a general one the text without its numbers."""
+    if rule.kind != "general":
+        return (rule.id,)
+    return (rule.id, re.sub(r"\d+|0x[0-9a-f]+", "#", hit.line.body.strip())[:300])
+
+
+def _merge(known: Finding, new: Finding) -> Finding:
+    if len(known.events) >= KEEP:
+        return known
+    return replace(
+        known,
+        events=known.events + new.events,
+        lines=known.lines + new.lines,
+        raised=known.raised + new.raised,
+        captures={**new.captures, **known.captures},
+    )
+
+
+def facts_of(case: Case, names: Iterable[str]) -> list[Fact]:
+    """The facts of a case with these names."""
+    wanted = set(names)
+    return [fact for fact in case.facts if fact.name in wanted]

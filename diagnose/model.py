@@ -1,0 +1,284 @@
+"""The nouns of llmdoctor: fact, event, case, rule, finding, cause, diagnosis.
+
+Everything that flows from the sources to the report is one of these frozen dataclasses. This module imports nothing
+of ours, so that every other module can speak in its terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+Certainty = Literal["confirmed", "likely", "possible"]
+Kind = Literal["specific", "general", "wrapper"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+CERTAINTIES: tuple[Certainty, ...] = ("confirmed", "likely", "possible")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is known: `torch.version = 2.4.0`, and where it was read.
+
+    `value` is text, a number (sizes in bytes) or a truth value; `origin` names the source, `line` its line (0: none).
+    """
+
+    name: str
+    value: str | int | float | bool
+    origin: str
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a stack: the file as printed, the package it belongs to, and the path from that package on.
+
+    `package` is `user` for a script and `stdlib` for the standard library; `place` reads `vllm/worker.py:load_model`.
+    """
+
+    file: str
+    line: int
+    function: str
+    package: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception as a traceback prints it, with the frames above it (outermost first) and its line number."""
+
+    line: int
+    exception: str
+    message: str
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of an event: its number in the input, the text without colour, and without prefixes (`body`).
+
+    `level` is what the program that wrote it called it: warning, info, error; empty where the line does not tell.
+    """
+
+    number: int
+    text: str
+    body: str
+    level: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One record of a log: a whole traceback with the exceptions chained to it, or a line and what continues it.
+
+    `line` and `end_line` are 1-based lines of `origin`. `time` is seconds since the start of the year, for order only.
+    `repeats` counts the same record seen again (other ranks, other times); `ranks` are all ranks that said it. `near`
+    is the text around it, some lines above and below.
+    """
+
+    origin: str
+    line: int
+    end_line: int
+    lines: tuple[Line, ...]
+    raised: tuple[Raised, ...] = ()
+    phase: str = ""
+    rank: str = ""
+    process: str = ""
+    host: str = ""
+    time: float | None = None
+    repeats: int = 0
+    ranks: tuple[str, ...] = ()
+    near: str = ""
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """Something that could not be looked at, and why: the third answer beside yes and no."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that was collected: facts and events. Judging reads a case and never the machine."""
+
+    facts: tuple[Fact, ...] = ()
+    events: tuple[Event, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+    origins: tuple[str, ...] = ()
+    lines: int = 0
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One way out: what to do, the command, how to see that it worked, and when this alternative applies."""
+
+    do: str
+    run: str = ""
+    verify: str = ""
+    expect: str = ""
+    when: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Where a rule stands in the taxonomy: paths of its leaves, and the stage if it belongs to one."""
+
+    symptom: str
+    cause: str
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a rule looks for. `log`: any one, within a line. `where` and `facts`: all. `unless`: none, in the event."""
+
+    log: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A case that a rule must match (or must not): a log text, facts, and the captures expected."""
+
+    log: str = ""
+    facts: dict[str, str | int | float | bool] = field(default_factory=dict)
+    captures: dict[str, str] = field(default_factory=dict)
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of trouble: how to recognise it, what it means, how to fix it. `file` is where it was read."""
+
+    id: str
+    title: str
+    severity: Severity
+    labels: Labels
+    match: Match
+    why: str
+    fix: tuple[Fix, ...]
+    kind: Kind = "specific"
+    certainty: Certainty = "likely"
+    leads_to: tuple[str, ...] = ()
+    restart: str = ""
+    references: tuple[str, ...] = ()
+    retired: str = ""
+    family: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The lines that prove a finding: 1-based, of `origin`, with their text and what they show."""
+
+    origin: str
+    line: int
+    end_line: int
+    text: str
+    role: Literal["match", "frame", "fact"] = "match"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that matched, with its captures and the events and facts that are its evidence."""
+
+    rule: Rule
+    certainty: Certainty
+    captures: dict[str, str]
+    events: tuple[Event, ...] = ()
+    lines: tuple[Line, ...] = ()
+    raised: tuple[Raised | None, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often a cause was behind a symptom among the studied failures."""
+
+    cause: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the study of 705 failures says of a symptom: how often it was seen and which causes were behind it."""
+
+    symptom: str
+    name: str
+    count: int
+    causes: tuple[Share, ...]
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """A finding that another one explains."""
+
+    rule: str
+    title: str
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One diagnosis: a cause in plain words, its proof, why it happens, the ways out, and what it explains."""
+
+    rule: str
+    title: str
+    severity: Severity
+    certainty: Certainty
+    kind: Kind
+    symptom: str
+    cause: str
+    stage: str
+    evidence: tuple[Evidence, ...]
+    why: str
+    fix: tuple[Fix, ...]
+    restart: str
+    captures: dict[str, str]
+    symptoms: tuple[Symptom, ...] = ()
+    seen: int = 1
+    ranks: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    study: Study | None = None
+    references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What an unmatched text was recognised as: the exception, the library and the frame that raised it."""
+
+    origin: str
+    line: int
+    text: str
+    exception: str = ""
+    library: str = ""
+    frame: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A piece of evidence that would settle an open question, and how to get it."""
+
+    what: str
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer: causes in order (the first is the root cause), facts read, what was not checked, what to get next."""
+
+    version: str
+    tool: str
+    origins: tuple[str, ...]
+    lines: int
+    diagnoses: tuple[Cause, ...]
+    facts: tuple[Fact, ...] = ()
+    recognised: tuple[Recognised, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()

@@ -1,0 +1,111 @@
+"""A rule's pattern: RE2 for the decision, and the plain text that any match must contain for the first pass.
+
+RE2 runs in time linear in the text whatever the pattern, so no rule can be made to backtrack. The plain text is found
+by walking the pattern's syntax tree: it is what the first pass (`scan.py`) looks for.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import re._constants as sre
+    import re._parser as sre_parse
+else:  # pragma: no cover
+    import sre_constants as sre
+    import sre_parse
+
+LEAST_PLAIN = 6
+"""How many bytes of plain text in a row a pattern must have."""
+
+
+class PatternError(ValueError):
+    """A pattern that cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Texts of which every match of a pattern contains at least one; `caseless` if case does not matter."""
+
+    texts: tuple[str, ...]
+    caseless: bool = False
+
+
+@lru_cache(maxsize=4096)
+def regex(pattern: str) -> Any:
+    """The compiled RE2 pattern. Raises PatternError if RE2 refuses it."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0] if error.args else error
+        raise PatternError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+
+
+def plain(pattern: str) -> Plain:
+    """The plain text that each match contains. Raises PatternError if there is less than LEAST_PLAIN bytes of it."""
+    try:
+        tree = sre_parse.parse(pattern)
+    except Exception as error:  # re.error, or OverflowError for absurd repeats
+        raise PatternError(str(error)) from None
+    texts = _best(_candidates(tree))
+    if not texts or min(_weight(text) for text in texts) < LEAST_PLAIN:
+        raise PatternError(f"has less than {LEAST_PLAIN} plain characters in a row, so it would be tried on every line")
+    return Plain(texts, bool(tree.state.flags & sre.SRE_FLAG_IGNORECASE))
+
+
+def _weight(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _best(candidates: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The candidate whose weakest text is strongest; among equals the one with fewest texts."""
+    return max(candidates, key=lambda texts: (min(_weight(t) for t in texts), -len(texts)), default=())
+
+
+def _candidates(tree: Any) -> list[tuple[str, ...]]:
+    """All sets of texts of which a match of this sequence must contain one."""
+    found: list[tuple[str, ...]] = []
+    run: list[str] = []
+
+    def close() -> None:
+        if run:
+            found.append(("".join(run),))
+            run.clear()
+
+    for op, value in tree:
+        if op is sre.LITERAL and value != 10:
+            run.append(chr(value))
+        elif op is sre.AT:
+            continue  # an anchor takes no text, so the run goes on
+        elif op is sre.SUBPATTERN and _literal_text(value[3]) is not None:
+            run.append(_literal_text(value[3]) or "")
+        else:
+            close()
+            found.extend(_nested(op, value))
+    close()
+    return found
+
+
+def _nested(op: Any, value: Any) -> list[tuple[str, ...]]:
+    if op is sre.SUBPATTERN:
+        return _candidates(value[3])
+    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT) and value[0] >= 1:
+        return _candidates(value[2])
+    if op is sre.BRANCH:
+        branches = [_best(_candidates(branch)) for branch in value[1]]
+        if all(branches):
+            return [tuple(dict.fromkeys(text for branch in branches for text in branch))]
+    return []
+
+
+def _literal_text(tree: Any) -> str | None:
+    if all(op is sre.LITERAL and value != 10 for op, value in tree):
+        return "".join(chr(value) for _, value in tree)
+    return None

@@ -1,0 +1,226 @@
+"""Conditions such as `torch.version < 2.1`: parse them, and answer true, false or unknown.
+
+A condition is `name op value`. The value is a literal (version, size, number, text, list) or another name. Versions
+compare as versions (PEP 440), sizes as bytes, the rest as numbers or text. A name with `*` asks for some one instance:
+`gpu.*.compute_capability < 8.0` holds if one GPU is below; the same instance is meant in every condition of a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from diagnose.pattern import PatternError, regex
+
+Value = str | int | float | bool
+Answer = bool | None
+
+OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "not in", "in", "not matches", "matches")
+
+_CONDITION = re.compile(
+    r"^\s*(?P<name>[A-Za-z][\w*.-]*)\s*(?P<op>==|!=|<=|>=|<|>|not\s+in\b|in\b|not\s+matches\b|matches\b)\s*(?P<value>\S.*?)\s*$",
+    re.DOTALL,
+)
+_NAME = re.compile(r"^(?:event|capture|launch|gpu|driver|torch|python|os|cuda|engine)\.[\w.*-]+$")
+_SIZE = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]i?B|B|bytes?)$", re.IGNORECASE)
+_UNITS = {"b": 1, "byte": 1, "bytes": 1} | {
+    f"{letter}{i}b": 1024**power for power, letter in enumerate("kmgt", start=1) for i in ("", "i")
+}
+
+
+class PredicateError(ValueError):
+    """A condition that cannot be read; the text says what was expected."""
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """A parsed condition. `value` is a literal, a tuple of literals (`in`), or a name if `reference` is set."""
+
+    name: str
+    op: str
+    value: Value | tuple[str, ...]
+    reference: bool = False
+    text: str = ""
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Predicate:
+    """Read `name op value`. Raises PredicateError with what is wrong."""
+    found = _CONDITION.match(text)
+    if not found:
+        raise PredicateError(f"{text!r} is not a condition: write NAME OP VALUE, with OP one of {' '.join(OPERATORS)}")
+    name, op, raw = found["name"], re.sub(r"\s+", " ", found["op"]), found["value"]
+    if op.endswith("in"):
+        if not (raw.startswith("[") and raw.endswith("]")):
+            raise PredicateError(f"{text!r}: after {op!r} comes a list, as in [vllm, sglang]")
+        items = tuple(_unquote(item.strip()) for item in raw[1:-1].split(",") if item.strip())
+        return Predicate(name, op, items, text=text)
+    if op.endswith("matches"):
+        pattern = _unquote(raw)
+        _regex(pattern)
+        return Predicate(name, op, pattern, text=text)
+    if _NAME.match(raw):
+        return Predicate(name, op, raw, reference=True, text=text)
+    literal = _literal(raw)
+    if op in ("<", "<=", ">", ">=") and isinstance(literal, (str, bool)) and not _version(str(literal)):
+        raise PredicateError(f"{text!r}: {raw!r} is neither a version nor a number or size, so {op!r} cannot compare it")
+    return Predicate(name, op, literal, text=text)
+
+
+def answer(predicate: Predicate, values: Mapping[str, Value]) -> Answer:
+    """True or false if `values` tell, None if they do not. Names with `*` must be resolved first (see `solve`)."""
+    left = values.get(predicate.name)
+    if left is None:
+        return None
+    right: Any = predicate.value
+    if predicate.reference:
+        right = values.get(str(predicate.value))
+        if right is None:
+            return None
+    if predicate.op == "in":
+        return str(left) in right
+    if predicate.op == "not in":
+        return str(left) not in right
+    if predicate.op == "matches":
+        return _regex(str(right)).search(str(left)) is not None
+    if predicate.op == "not matches":
+        return _regex(str(right)).search(str(left)) is None
+    return _compare(left, predicate.op, right)
+
+
+def solve(predicates: Iterable[Predicate], values: Mapping[str, Value]) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
+    """Answer all conditions together: (true/false/unknown, names used, names that were missing).
+
+    A `*` stands for one and the same instance in every condition; the answer is true if some instance satisfies all.
+    """
+    wanted = tuple(predicates)
+    starred = [p for p in wanted if "*" in p.name]
+    best: tuple[Answer, tuple[str, ...], tuple[str, ...]] | None = None
+    for instance in _instances(starred, values) if starred else ("",):
+        result = _solve_one(wanted, values, instance)
+        if result[0] is True:
+            return result
+        if best is None or (best[0] is False and result[0] is None):
+            best = result
+    return best if best is not None else (None, (), tuple(p.name for p in wanted))
+
+
+def _solve_one(wanted: tuple[Predicate, ...], values: Mapping[str, Value], instance: str) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
+    used: list[str] = []
+    missing: list[str] = []
+    for predicate in wanted:
+        bound = _bind(predicate, instance) if "*" in predicate.name else predicate
+        verdict = answer(bound, values)
+        if verdict is False:
+            return False, (bound.name,), ()
+        (used if verdict else missing).append(bound.name)
+    return (None if missing else True), tuple(used), tuple(missing)
+
+
+def _bind(predicate: Predicate, instance: str) -> Predicate:
+    value = predicate.value
+    if predicate.reference:
+        value = str(value).replace("*", instance)
+    return Predicate(predicate.name.replace("*", instance), predicate.op, value, predicate.reference, predicate.text)
+
+
+def _instances(starred: list[Predicate], values: Mapping[str, Value]) -> list[str]:
+    found: dict[str, None] = {}
+    for predicate in starred:
+        head, _, tail = predicate.name.partition("*")
+        for name in values:
+            if name.startswith(head) and name.endswith(tail) and len(name) > len(head) + len(tail):
+                middle = name[len(head) : len(name) - len(tail) or None]
+                if "." not in middle:
+                    found[middle] = None
+    return list(found) or ["*"]
+
+
+def size(text: str) -> int | None:
+    """Bytes of a size such as `1.5 GiB` or `112 MB` (CUDA tools write GB and mean GiB), or None if it is not a size."""
+    found = _SIZE.match(text.strip())
+    return int(float(found["number"]) * _UNITS[found["unit"].lower()]) if found else None
+
+
+def _literal(raw: str) -> Value:
+    bare = _unquote(raw)
+    if bare != raw:
+        return bare
+    if raw in ("true", "false"):
+        return raw == "true"
+    amount = size(raw)
+    if amount is not None:
+        return amount
+    return raw
+
+
+def _compare(left: Value, op: str, right: Value) -> Answer:
+    pair = _comparable(left, right)
+    if pair is None:
+        return None if op in ("<", "<=", ">", ">=") else (str(left) == str(right)) == (op == "==")
+    a, b = pair
+    if op == "==":
+        return bool(a == b)
+    if op == "!=":
+        return bool(a != b)
+    if op == "<":
+        return bool(a < b)
+    if op == "<=":
+        return bool(a <= b)
+    if op == ">":
+        return bool(a > b)
+    return bool(a >= b)
+
+
+def _comparable(left: Value, right: Value) -> tuple[Any, Any] | None:
+    """Both sides in one type: numbers and sizes first, then versions; None if they have none in common."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return str(left).lower(), str(right).lower()
+    a, b = _number(left), _number(right)
+    if a is not None and b is not None and not (_dotted(left) or _dotted(right)):
+        return a, b
+    va, vb = _version(str(left)), _version(str(right))
+    if va is not None and vb is not None:
+        return va, vb
+    return None
+
+
+def _dotted(value: Value) -> bool:
+    """Whether a text such as `2.10` must be read as a version: as a number it would be 2.1."""
+    return isinstance(value, str) and size(value) is None and "." in value
+
+
+def _number(value: Value) -> float | None:
+    if isinstance(value, (int, float)):
+        return float(value)
+    amount = size(value)
+    if amount is not None:
+        return float(amount)
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _version(text: str) -> Any:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(text.split("+")[0])
+    except InvalidVersion:
+        return None
+
+
+def _regex(pattern: str) -> Any:
+    try:
+        return regex(pattern)
+    except PatternError as error:
+        raise PredicateError(f"{pattern!r} is not a pattern: {error}") from None
+
+
+def _unquote(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

@@ -1,0 +1,1 @@
+"""The world → facts and events. Nothing here judges."""

@@ -1,0 +1,333 @@
+"""A log → events: the records around the places that the first pass found, tracebacks and chains joined.
+
+The text is read in windows, so memory does not grow with the log. An event is built only where a rule might match; the
+same record said again (by other ranks, or later) is counted and not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from diagnose.model import Event, Line
+from diagnose.scan import Scanner
+from diagnose.sources import stack
+from diagnose.sources.prefix import Prefix, read_prefix, repeats
+from diagnose.sources.text import Window, windows
+
+KEEP_SHAPES = 200
+"""How many different lines are kept of those that contain one plain text."""
+KEEP_EVENTS = 4000
+"""How many events are kept of one input."""
+REACH = 400
+"""How many lines a traceback is followed backwards and forwards."""
+EXCERPT = 8192
+"""How many bytes of a line are read around a place."""
+MOST_RANKS = 4096
+NEAR_ABOVE, NEAR_BELOW = 15, 8
+
+_DIGITS = b"0123456789"
+
+
+@dataclass
+class _Seen:
+    """A record that was kept: its event, how often it was said again, and by which ranks."""
+
+    event: Event
+    again: int = 0
+    ranks: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of a window: byte offsets, number, text, prefixes, and what it is in a traceback."""
+
+    start: int
+    end: int
+    number: int
+    text: str
+    prefix: Prefix
+    body: str
+    kind: str
+
+
+class LogReader:
+    """Reads one input. `read` gives the windows' hits to the caller's readers; `events` are what was found."""
+
+    def __init__(self, origin: str, scanner: Scanner) -> None:
+        self.origin = origin
+        self.lines = 0
+        self.size = 0
+        self.skipped = 0
+        self._scanner = scanner
+        self._by_start: dict[tuple[int, int], _Seen] = {}
+        self._by_shape: dict[bytes, _Seen] = {}
+        self._covered: dict[int, _Seen] = {}
+        self._shapes = [0] * len(scanner.owners)
+
+    def read(self, stream: BinaryIO) -> Iterator[Window]:
+        """Read to the end; yields each window after its events were taken, for readers of other things in it."""
+        for window in windows(self.origin, stream):
+            self._take(window)
+            yield window
+
+    def events(self) -> tuple[Event, ...]:
+        """The events in the order of their lines."""
+        kept = sorted(self._by_start.values(), key=lambda seen: seen.event.line)
+        return tuple(replace(seen.event, repeats=seen.again, ranks=tuple(seen.ranks)) for seen in kept)
+
+    def _take(self, window: Window) -> None:
+        view = _View(window)
+        taken = -1
+        for text, end in self._scanner.find(memoryview(window.data)[window.start : window.end]):
+            at = window.start + end
+            start = window.data.rfind(b"\n", 0, at) + 1
+            if start != taken and self._take_line(view, text, start, at):
+                taken = start
+        self.lines = window.line + window.data.count(b"\n") if window.last else self.lines
+        if window.last and window.data.endswith(b"\n"):
+            self.lines -= 1
+        self.size += window.end - window.start
+
+    def _take_line(self, view: _View, text: int, start: int, at: int) -> bool:
+        """Keep or count the record that a place is in; false if there are too many of its kind already."""
+        if self._shapes[text] >= KEEP_SHAPES or len(self._by_start) >= KEEP_EVENTS:
+            self.skipped += 1
+            return False
+        start, stop = view.bounds(start, at)
+        shape = view.data[start:stop].translate(None, _DIGITS)
+        if shape in self._by_shape:
+            self._again(view, self._by_shape[shape], start, stop)
+            return True
+        self._shapes[text] += 1
+        row = view.row(start, stop)
+        if row.number in self._covered:
+            self._by_shape[shape] = self._covered[row.number]
+            return True
+        rows = _event_rows(view, row)
+        key = (rows[0].number, rows[0].start)
+        seen = self._by_start.get(key)
+        if seen is None:
+            event = _event(self.origin, rows, view.around(rows[0].start, rows[-1].end))
+            seen = self._by_start[key] = _Seen(event)
+            if event.rank:
+                seen.ranks[event.rank] = None
+        for item in rows:
+            self._covered[item.number] = seen
+        self._by_shape[shape] = seen
+        return True
+
+    def _again(self, view: _View, seen: _Seen, start: int, stop: int) -> None:
+        seen.again += 1
+        if len(seen.ranks) < MOST_RANKS and seen.again < 20 * MOST_RANKS:
+            rank = read_prefix(view.data[start : min(stop, start + 400)].decode("utf-8", "replace")).rank
+            if rank:
+                seen.ranks[rank] = None
+
+
+class _View:
+    """The lines of a window, by offset."""
+
+    def __init__(self, window: Window) -> None:
+        self.data = window.data
+        self._anchor = (0, window.line)
+
+    def bounds(self, start: int, at: int) -> tuple[int, int]:
+        """Start and end of the piece of line around `at`: between carriage returns, and EXCERPT bytes at most."""
+        stop = self.data.find(b"\n", at)
+        stop = len(self.data) if stop < 0 else stop
+        start, stop = max(start, at - EXCERPT), min(stop, at + EXCERPT)
+        returned = self.data.rfind(b"\r", start, at) + 1
+        start = max(start, returned)
+        next_return = self.data.find(b"\r", at, stop)
+        return start, next_return if next_return >= 0 else stop
+
+    def number(self, offset: int) -> int:
+        """The number of the line that an offset lies in."""
+        anchor, line = self._anchor
+        if offset >= anchor:
+            line += self.data.count(b"\n", anchor, offset)
+        else:
+            line -= self.data.count(b"\n", offset, anchor)
+        self._anchor = (offset, line)
+        return line
+
+    def row(self, start: int, stop: int) -> _Row:
+        text = self.data[start:stop].decode("utf-8", "replace").rstrip("\r")
+        prefix = read_prefix(text)
+        body = text[prefix.length :]
+        return _Row(start, stop, self.number(start), text, prefix, body, stack.kind(body))
+
+    def around(self, start: int, stop: int) -> str:
+        """The text around a place: NEAR_ABOVE lines above it and NEAR_BELOW below."""
+        first, last = start, stop
+        for _ in range(NEAR_ABOVE + 1):
+            first = self.data.rfind(b"\n", max(0, start - EXCERPT), max(first, 0))
+            if first < 0:
+                break
+        for _ in range(NEAR_BELOW + 1):
+            last = self.data.find(b"\n", last + 1, stop + EXCERPT)
+            if last < 0:
+                break
+        first = max(first, start - EXCERPT, 0)
+        return self.data[first : last if last >= 0 else stop + EXCERPT].decode("utf-8", "replace")
+
+    def before(self, row: _Row) -> _Row | None:
+        line_start = self.data.rfind(b"\n", 0, row.start) + 1
+        if line_start == 0:
+            return None
+        stop = line_start - 1
+        start = self.data.rfind(b"\n", 0, stop) + 1
+        return self.row(max(start, stop - EXCERPT), stop)
+
+    def after(self, row: _Row) -> _Row | None:
+        start = self.data.find(b"\n", row.end) + 1
+        if start == 0 or start >= len(self.data):
+            return None
+        stop = self.data.find(b"\n", start)
+        stop = len(self.data) if stop < 0 else stop
+        return self.row(start, min(stop, start + EXCERPT))
+
+
+def _event_rows(view: _View, row: _Row) -> list[_Row]:
+    """The rows of the event that a row belongs to."""
+    above = _above(view, row)
+    joined = [*above, row]
+    if any(item.kind in ("frame", "header") for item in joined):
+        return joined + _below(view, row)
+    if row.kind in ("frame", "header", "code"):
+        below = _below(view, row)
+        if any(item.kind == "frame" for item in [row, *below]):
+            return [row, *below]
+    return _single(view, row)
+
+
+def _above(view: _View, row: _Row) -> list[_Row]:
+    """The rows of a traceback above a row, or nothing."""
+    found: list[_Row] = []
+    foreign = loose = 0
+    complete = row.kind == "header"
+    chained = row.kind == "chain"
+    current = view.before(row)
+    while current is not None and len(found) + foreign < REACH:
+        if current.prefix.stream != row.prefix.stream:
+            foreign += 1
+            if foreign > REACH // 2 or not (current.prefix.stream or row.prefix.stream):
+                break
+            current = view.before(current)
+            continue
+        if complete and current.kind not in ("chain", "blank"):
+            break
+        if current.kind == "other":
+            loose += 1
+            if not _may_be_message(current, row) or loose > (30 if chained else 10) or current.body.startswith("```"):
+                break
+        elif current.kind in ("frame", "header", "exception"):
+            loose = 0
+            chained = False
+        elif current.kind == "chain":
+            complete, chained, loose = False, True, 0
+        if current.kind == "header":
+            complete = True
+        found.append(current)
+        current = view.before(current)
+    return _trim(found)
+
+
+def _may_be_message(current: _Row, row: _Row) -> bool:
+    """Whether a line can be part of an exception's message: it has prefixes like those of the event's line."""
+    return current.prefix.logged == row.prefix.logged
+
+
+def _trim(found: list[_Row]) -> list[_Row]:
+    """Reverse, and drop what stands above the first header or frame."""
+    rows = found[::-1]
+    for index, item in enumerate(rows):
+        if item.kind in ("header", "frame"):
+            return rows[index:]
+    return []
+
+
+def _below(view: _View, row: _Row) -> list[_Row]:
+    """The rows of a traceback below a row: to the end of the last exception of the chain."""
+    found: list[_Row] = []
+    foreign = loose = 0
+    ended = row.kind in ("exception", "other")
+    current = view.after(row)
+    while current is not None and len(found) + foreign < REACH:
+        if current.prefix.stream != row.prefix.stream:
+            foreign += 1
+            if foreign > REACH // 2 or not (current.prefix.stream or row.prefix.stream):
+                break
+            current = view.after(current)
+            continue
+        if current.kind == "header" and ended and not (found and _chained(found)):
+            break
+        if current.kind in ("other", "exception"):
+            if ended and (current.kind == "exception" or not _may_be_message(current, row) or _blank_before(found)):
+                break
+            loose = loose + 1 if ended else 0
+            if loose > 12 or current.body.startswith("```"):
+                break
+            ended = True
+        elif current.kind == "frame" and not ended:
+            loose = 0
+        elif current.kind in ("chain", "header"):
+            ended, loose = False, 0
+        elif current.kind == "frame" and _blank_before(found) and not _chained(found):
+            break
+        found.append(current)
+        current = view.after(current)
+    while found and found[-1].kind in ("blank", "chain"):
+        found.pop()
+    return found
+
+
+def _blank_before(found: list[_Row]) -> bool:
+    return bool(found) and found[-1].kind == "blank"
+
+
+def _chained(found: list[_Row]) -> bool:
+    """Whether the last lines that are not blank announce a chained exception."""
+    for item in reversed(found):
+        if item.kind != "blank":
+            return item.kind == "chain"
+    return False
+
+
+def _single(view: _View, row: _Row) -> list[_Row]:
+    """A line that is no traceback, with what continues it: indented lines, and what a C++ abort says."""
+    rows = [row]
+    if row.body.lstrip().startswith("what():"):
+        before = view.before(row)
+        if before is not None and "terminate called" in before.body:
+            rows.insert(0, before)
+    current = view.after(row)
+    while current is not None and len(rows) < 8:
+        if current.prefix.stream != row.prefix.stream or current.prefix.logged or current.kind != "code" or row.body.startswith((" ", "\t")):
+            break
+        rows.append(current)
+        current = view.after(current)
+    return rows
+
+
+def _event(origin: str, rows: list[_Row], near: str) -> Event:
+    lines = tuple(Line(row.number, row.text, row.body, row.prefix.level) for row in rows)
+    exceptions = stack.raised(lines)
+    frames = [frame for item in exceptions for frame in item.frames]
+    prefixes = [row.prefix for row in rows]
+    return Event(
+        origin=origin,
+        line=rows[0].number,
+        end_line=rows[-1].number,
+        lines=lines,
+        raised=exceptions,
+        phase=stack.phase(frames),
+        rank=next((p.rank for p in prefixes if p.rank), ""),
+        process=next((p.process for p in prefixes if p.process), ""),
+        host=next((p.host for p in prefixes if p.host), ""),
+        time=next((p.time for p in prefixes if p.time is not None), None),
+        repeats=sum(repeats(row.text) for row in rows),
+        near=near,
+    )

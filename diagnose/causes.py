@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from diagnose import __version__
 from diagnose.advice import advise
 from diagnose.match import event_values
-from diagnose.model import CERTAINTIES, Case, Cause, Diagnosis, Evidence, Event, Finding, Fix, Recognised, Symptom, Unchecked
+from diagnose.model import Case, Cause, Diagnosis, Evidence, Event, Finding, Fix, Recognised, Symptom, Unchecked
 from diagnose.predicate import Value, answer, parse
 from diagnose.template import render, render_command
 from diagnose.ruleset import RuleSet
@@ -85,7 +85,7 @@ def _order(finding: Finding, case: Case) -> tuple[float, ...]:
 
 def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     """Take out what is said better by another finding, and hang what is explained under what explains it."""
-    nodes = [node for node in nodes if not _said_better(node, nodes)]
+    nodes = [node for node in nodes if not _said_better(rules, node, nodes)]
     parents: dict[int, _Node] = {}
     for node in nodes:
         parent = next((other for other in nodes if other is not node and _explains(rules, other, node)), None)
@@ -105,26 +105,33 @@ def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     return roots
 
 
-def _said_better(node: _Node, nodes: list[_Node]) -> bool:
-    """Whether each line of a general or wrapping finding is also the line of a finding of a better tier."""
+def _said_better(rules: RuleSet, node: _Node, nodes: list[_Node]) -> bool:
+    """Whether each line of a general or wrapping finding is also the line of a finding that tells more of it."""
     mine = _places(node.finding)
-    if not mine:
+    if not mine or node.finding.rule.kind == "specific":
         return False
     better: set[tuple[str, int]] = set()
     for other in nodes:
-        if other is not node and _telling(other.finding) < _telling(node.finding):
+        if other is not node and _tells_more(rules, other.finding, node.finding):
             better |= _places(other.finding)
     return mine <= better
 
 
-def _telling(finding: Finding) -> tuple[int, int, int, int, str]:
-    """Smaller is more telling about a line: specific before wrapping before general, then certainty and conditions."""
-    rule = finding.rule
-    kind = ("specific", "wrapper", "general").index(rule.kind)
-    if kind == 0:
-        return (_tier(finding) // 4, 0, 0, 0, "")
-    conditions = len(rule.match.where) + len(rule.match.facts)
-    return (_tier(finding) // 4, kind, CERTAINTIES.index(finding.certainty), -conditions, rule.id)
+def _tells_more(rules: RuleSet, one: Finding, other: Finding) -> bool:
+    """Whether a finding says more of a line than another: specific before wrapping before general rules.
+
+    Among general ones the pattern that names more of the line does, then the rule that leads to the other one.
+    """
+    if (_tier(one) < 4) != (_tier(other) < 4):
+        return _tier(one) < 4
+    kinds = ("specific", "wrapper", "general")
+    if one.rule.kind != other.rule.kind:
+        return kinds.index(one.rule.kind) < kinds.index(other.rule.kind)
+    if one.pinned != other.pinned:
+        return one.pinned > other.pinned
+    if _leads_to(rules, other.rule.id, one.rule.id):
+        return False
+    return _leads_to(rules, one.rule.id, other.rule.id) or one.rule.id < other.rule.id
 
 
 def _places(finding: Finding) -> set[tuple[str, int]]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from diagnose import predicate
 from diagnose.model import Case, Certainty, Event, Fact, Finding, Line, Raised, Rule
-from diagnose.pattern import regex
+from diagnose.pattern import pinned, regex
 from diagnose.predicate import Value
-from diagnose.ruleset import RuleSet
+from diagnose.ruleset import Pattern, RuleSet
 from diagnose.sources.stack import culprit, kind
 
 KEEP = 50
@@ -27,6 +27,7 @@ class _Hit:
     line: Line
     raised: Raised | None
     captures: dict[str, str]
+    pinned: int
 
 
 def match(rules: RuleSet, case: Case) -> list[Finding]:
@@ -58,7 +59,7 @@ def _hits(rules: RuleSet, event: Event) -> Iterator[tuple[Rule, _Hit]]:
         if captures is None:
             continue
         raised = _raised_at(event, line)
-        hit = _Hit(pattern.order, event, line, raised, captures)
+        hit = _Hit(pattern.order, event, line, raised, captures, pinned(pattern.text))
         if not _holds(rule, hit):
             continue
         key = (pattern.rule, line.number if rule.kind == "general" else -1)
@@ -80,7 +81,7 @@ def _rank(hit: _Hit) -> tuple[bool, int]:
     return (kind(hit.line.body) == "code" and hit.line.body.lstrip().startswith(("raise ", "f\"", "f'", '"')), hit.order)
 
 
-def _candidates(rules: RuleSet, event: Event) -> Iterator[tuple[object, Line]]:
+def _candidates(rules: RuleSet, event: Event) -> Iterator[tuple[Pattern, Line]]:
     texts = [line.text.encode("utf-8", "replace") for line in event.lines]
     starts: list[int] = []
     at = 0
@@ -160,7 +161,7 @@ def _judge(rule: Rule, hit: _Hit, values: Mapping[str, Value], facts: Mapping[st
         if verdict is True:
             certainty = "confirmed"
         used = tuple(facts[name] for name in names if name in facts)
-    return Finding(rule, certainty, hit.captures, (hit.event,), (hit.line,), (hit.raised,), used, missing)
+    return Finding(rule, certainty, hit.captures, (hit.event,), (hit.line,), (hit.raised,), used, missing, hit.pinned)
 
 
 def _judge_environment(rule: Rule, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:

@@ -184,7 +184,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule that matched, with its captures and the events and facts that are its evidence."""
+    """A rule that matched, with its captures and the events and facts that are its evidence.
+
+    `pinned` is how many characters of the line the pattern names word for word.
+    """
 
     rule: Rule
     certainty: Certainty
@@ -194,6 +197,7 @@ class Finding:
     raised: tuple[Raised | None, ...] = ()
     facts: tuple[Fact, ...] = ()
     unknown: tuple[str, ...] = ()
+    pinned: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ by walking the pattern's syntax tree: it is what the first pass (`scan.py`) look
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,6 +59,13 @@ def plain(pattern: str) -> Plain:
     if not texts or min(_weight(text) for text in texts) < LEAST_PLAIN:
         raise PatternError(f"has less than {LEAST_PLAIN} plain characters in a row, so it would be tried on every line")
     return Plain(texts, bool(tree.state.flags & sre.SRE_FLAG_IGNORECASE))
+
+
+@lru_cache(maxsize=1024)
+def pinned(pattern: str) -> int:
+    """How many letters, digits and spaces a pattern names word for word: a measure of how particular it is."""
+    bare = re.sub(r"\(\?(?:P<\w+>|[a-z]+\)|:)|\[[^\]]*\]|\\[A-Za-z]|\{[\d,]+\}", "", pattern)
+    return len(re.sub(r"[^\w ]", "", bare))
 
 
 def _weight(text: str) -> int:

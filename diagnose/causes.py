@@ -1,7 +1,8 @@
 """Findings → diagnosis: root causes first, each with the symptoms that it explains.
 
 Order, from the top: specific findings before general ones, those before what is only possible, wrappers ("see root
-cause above") last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads.
+cause above") last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads; on one
+line the rule with more conditions, then the one whose pattern names more of the line.
 A finding that another one explains (`leads_to`, or a chained exception) stands under it as a symptom.
 """
 
@@ -80,7 +81,7 @@ def _order(finding: Finding, case: Case) -> tuple[float, ...]:
     several = len(case.origins) > 1
     first = min(times) if several and times else float("inf") if several else 0.0
     line = min((line.number for line in finding.lines), default=0)
-    return (_tier(finding), first, origin, line)
+    return (_tier(finding), first, origin, line, -len(finding.rule.match.where), -finding.pinned)
 
 
 def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
@@ -201,7 +202,7 @@ def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
         seen=len(finding.events) + sum(event.repeats for event in finding.events),
         ranks=_ranks(finding),
         unknown=finding.unknown,
-        study=rules.study(symptom) if finding.certainty == "possible" else None,
+        study=rules.study(symptom) if finding.certainty == "possible" or rule.symptom_only else None,
         references=rule.references,
     )
 

@@ -152,7 +152,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of trouble: how to recognise it, what it means, how to fix it. `file` is where it was read."""
+    """One kind of trouble: how to recognise it, what it means, how to fix it. `file` is where it was read.
+
+    `symptom_only`: the text tells this symptom for certain, and not which of several causes is behind it.
+    """
 
     id: str
     title: str
@@ -163,6 +166,7 @@ class Rule:
     fix: tuple[Fix, ...]
     kind: Kind = "specific"
     certainty: Certainty = "likely"
+    symptom_only: bool = False
     leads_to: tuple[str, ...] = ()
     restart: str = ""
     references: tuple[str, ...] = ()

@@ -21,6 +21,9 @@ else:  # pragma: no cover
 
 LEAST_PLAIN = 6
 """How many bytes of plain text in a row a pattern must have."""
+MOST_PLAIN = 256
+"""How many bytes of it the first pass looks for; Hyperscan refuses texts of many thousand."""
+_REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 
 
 class PatternError(ValueError):
@@ -44,6 +47,8 @@ def regex(pattern: str) -> Any:
     options.log_errors = False
     try:
         return re2.compile(pattern, options)
+    except UnicodeEncodeError:
+        raise PatternError("has half of a surrogate pair, which is no character") from None
     except re2.error as error:
         reason = error.args[0] if error.args else error
         raise PatternError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
@@ -51,14 +56,40 @@ def regex(pattern: str) -> Any:
 
 def plain(pattern: str) -> Plain:
     """The plain text that each match contains. Raises PatternError if there is less than LEAST_PLAIN bytes of it."""
+    import warnings
+
     try:
-        tree = sre_parse.parse(pattern)
-    except Exception as error:  # re.error, or OverflowError for absurd repeats
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python reads differently from RE2, such as [[:alpha:]]
+            tree = sre_parse.parse(pattern)
+        texts = _best(_candidates(tree))
+        caseless = _caseless(tree, tree.state.flags)
+    except RecursionError:
+        raise PatternError("is nested too deeply") from None
+    except Exception as error:  # re.error, a warning, or OverflowError for absurd repeats
         raise PatternError(str(error)) from None
-    texts = _best(_candidates(tree))
+    if caseless:
+        texts = tuple(_one_case(text) for text in texts)
     if not texts or min(_weight(text) for text in texts) < LEAST_PLAIN:
         raise PatternError(f"has less than {LEAST_PLAIN} plain characters in a row, so it would be tried on every line")
-    return Plain(texts, bool(tree.state.flags & sre.SRE_FLAG_IGNORECASE))
+    return Plain(tuple(text.encode()[:MOST_PLAIN].decode("utf-8", "ignore") for text in texts), caseless)
+
+
+def _caseless(tree: Any, flags: int) -> bool:
+    """Whether case does not matter in some part of a pattern: `(?i)` in front, or a group `(?i:…)`."""
+    if flags & sre.SRE_FLAG_IGNORECASE:
+        return True
+    for op, value in tree:
+        inner = value[1] if op is sre.BRANCH else [value[-1]] if op in (sre.SUBPATTERN, *_REPEATS) else []
+        if any(_caseless(part, value[1] if op is sre.SUBPATTERN else 0) for part in inner):
+            return True
+    return False
+
+
+def _one_case(text: str) -> str:
+    """The longest part without letters such as É, whose other case the first pass does not know."""
+    parts = "".join("\n" if char > "\x7f" and char.lower() != char.upper() else char for char in text).split("\n")
+    return max(parts, key=_weight)
 
 
 @lru_cache(maxsize=1024)
@@ -104,7 +135,7 @@ def _candidates(tree: Any) -> list[tuple[str, ...]]:
 def _nested(op: Any, value: Any) -> list[tuple[str, ...]]:
     if op is sre.SUBPATTERN:
         return _candidates(value[3])
-    if op in (sre.MAX_REPEAT, sre.MIN_REPEAT) and value[0] >= 1:
+    if op in _REPEATS and value[0] >= 1:
         return _candidates(value[2])
     if op is sre.BRANCH:
         branches = [_best(_candidates(branch)) for branch in value[1]]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from diagnose.pattern import PatternError, regex
@@ -21,11 +22,11 @@ Answer = bool | None
 OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "not in", "in", "not matches", "matches")
 
 _CONDITION = re.compile(
-    r"^\s*(?P<name>[A-Za-z][\w*.-]*)\s*(?P<op>==|!=|<=|>=|<|>|not\s+in\b|in\b|not\s+matches\b|matches\b)\s*(?P<value>\S.*?)\s*$",
+    r"\s*(?P<name>[A-Za-z][\w*.-]*)\s*(?P<op>==|!=|<=|>=|<|>|(?<=\s)(?:not\s+)?(?:in|matches)\b)\s*(?P<value>\S.*)",
     re.DOTALL,
 )
-_NAME = re.compile(r"^(?:event|capture|launch|gpu|driver|torch|python|os|cuda|engine)\.[\w.*-]+$")
-_SIZE = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]i?B|B|bytes?)$", re.IGNORECASE)
+_NAME = re.compile(r"^(?:(?:event|capture|launch|gpu|driver|torch|python|os|cuda|engine)\.[\w.*-]+|[A-Za-z][\w*-]*\.version)$")
+_SIZE = re.compile(r"(?P<number>\d{1,30}(?:\.\d{1,30})?)\s{0,8}(?P<unit>[KMGT]i?B|B|bytes?)", re.IGNORECASE | re.ASCII)
 _UNITS = {"b": 1, "byte": 1, "bytes": 1} | {
     f"{letter}{i}b": 1024**power for power, letter in enumerate("kmgt", start=1) for i in ("", "i")
 }
@@ -52,7 +53,7 @@ def parse(text: str) -> Predicate:
     found = _CONDITION.match(text)
     if not found:
         raise PredicateError(f"{text!r} is not a condition: write NAME OP VALUE, with OP one of {' '.join(OPERATORS)}")
-    name, op, raw = found["name"], re.sub(r"\s+", " ", found["op"]), found["value"]
+    name, op, raw = found["name"], re.sub(r"\s+", " ", found["op"]), found["value"].rstrip()
     if op.endswith("in"):
         if not (raw.startswith("[") and raw.endswith("]")):
             raise PredicateError(f"{text!r}: after {op!r} comes a list, as in [vllm, sglang]")
@@ -97,7 +98,7 @@ def solve(predicates: Iterable[Predicate], values: Mapping[str, Value]) -> tuple
     A `*` stands for one and the same instance in every condition; the answer is true if some instance satisfies all.
     """
     wanted = tuple(predicates)
-    starred = [p for p in wanted if "*" in p.name]
+    starred = [name for predicate in wanted for name in _names(predicate) if "*" in name]
     best: tuple[Answer, tuple[str, ...], tuple[str, ...]] | None = None
     for instance in _instances(starred, values) if starred else ("",):
         result = _solve_one(wanted, values, instance)
@@ -112,12 +113,17 @@ def _solve_one(wanted: tuple[Predicate, ...], values: Mapping[str, Value], insta
     used: list[str] = []
     missing: list[str] = []
     for predicate in wanted:
-        bound = _bind(predicate, instance) if "*" in predicate.name else predicate
+        bound = _bind(predicate, instance) if any("*" in name for name in _names(predicate)) else predicate
         verdict = answer(bound, values)
         if verdict is False:
             return False, (bound.name,), ()
         (used if verdict else missing).append(bound.name)
     return (None if missing else True), tuple(used), tuple(missing)
+
+
+def _names(predicate: Predicate) -> tuple[str, ...]:
+    """The names that a condition asks for: the left one, and the right one if it is a name."""
+    return (predicate.name, str(predicate.value)) if predicate.reference else (predicate.name,)
 
 
 def _bind(predicate: Predicate, instance: str) -> Predicate:
@@ -127,10 +133,10 @@ def _bind(predicate: Predicate, instance: str) -> Predicate:
     return Predicate(predicate.name.replace("*", instance), predicate.op, value, predicate.reference, predicate.text)
 
 
-def _instances(starred: list[Predicate], values: Mapping[str, Value]) -> list[str]:
+def _instances(starred: list[str], values: Mapping[str, Value]) -> list[str]:
     found: dict[str, None] = {}
-    for predicate in starred:
-        head, _, tail = predicate.name.partition("*")
+    for wanted in starred:
+        head, _, tail = wanted.partition("*")
         for name in values:
             if name.startswith(head) and name.endswith(tail) and len(name) > len(head) + len(tail):
                 middle = name[len(head) : len(name) - len(tail) or None]
@@ -141,7 +147,7 @@ def _instances(starred: list[Predicate], values: Mapping[str, Value]) -> list[st
 
 def size(text: str) -> int | None:
     """Bytes of a size such as `1.5 GiB` or `112 MB` (CUDA tools write GB and mean GiB), or None if it is not a size."""
-    found = _SIZE.match(text.strip())
+    found = _SIZE.fullmatch(text.strip())
     return int(float(found["number"]) * _UNITS[found["unit"].lower()]) if found else None
 
 
@@ -194,24 +200,22 @@ def _dotted(value: Value) -> bool:
 
 
 def _number(value: Value) -> float | None:
-    if isinstance(value, (int, float)):
-        return float(value)
-    amount = size(value)
-    if amount is not None:
-        return float(amount)
+    """The value as a finite number; `nan` and `inf` in a log are words, since nothing can be told from comparing them."""
+    amount = size(value) if isinstance(value, str) else None
     try:
-        return float(value)
-    except ValueError:
+        number = float(value if amount is None else amount)
+    except (ValueError, OverflowError):
         return None
+    return number if isfinite(number) else None
 
 
 @lru_cache(maxsize=1024)
 def _version(text: str) -> Any:
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     try:
         return Version(text.split("+")[0])
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits in a row than Python reads
         return None
 
 

@@ -24,8 +24,13 @@ TEMPLATE = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
 KINDS: tuple[str, ...] = get_args(Kind)
 RESTARTS = ("may-help", "cannot-help")
 
+MOST_BYTES = 256 << 10
+"""How large a rule file may be."""
+MOST_DEPTH = 20
+
+_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq"))
 _REQUIRED = ("id", "title", "severity", "labels", "match", "why", "fix", "examples")
-_OPTIONAL = ("kind", "certainty", "leads_to", "restart", "references", "retired")
+_OPTIONAL = ("kind", "certainty", "symptom_only", "leads_to", "restart", "references", "retired")
 
 
 @dataclass(frozen=True)
@@ -55,60 +60,109 @@ class _File:
         self.mistakes: list[Mistake] = []
 
     def wrong(self, line: int, message: str) -> None:
-        self.mistakes.append(Mistake(str(self.path), line, message))
+        self.mistakes.append(Mistake(os.fsencode(self.path).decode("utf-8", "replace"), line, message))
 
     def compose(self) -> _Node | None:
         import yaml
 
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            self.wrong(0, f"cannot be read: {error}")
+        text = self._text()
+        if text is None:
             return None
         loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        loader = loader_class(text)
         try:
-            root = loader.get_single_node()
-            if root is None:
-                self.wrong(1, "is empty; `llmdoctor rules new` writes a file to start from")
+            if not self._is_plain(yaml.parse(text, loader_class)):
                 return None
-            return self._convert(root, loader, 0)
+            loader = loader_class(text)
+            try:
+                root = loader.get_single_node()
+                if root is None:
+                    self.wrong(1, "is empty; `llmdoctor rules new` writes a file to start from")
+                    return None
+                return self._convert(root, loader)
+            finally:
+                loader.dispose()
         except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or str(error)
-            self.wrong(mark.line + 1 if mark else 1, f"is not valid YAML: {problem}")
+            self.wrong(_yaml_line(error, text), f"is not valid YAML: {_yaml_problem(error)}")
             return None
-        except (RecursionError, ValueError) as error:
-            self.wrong(1, f"is not valid YAML: {error}")
-            return None
-        finally:
-            loader.dispose()
 
-    def _convert(self, node: Any, loader: Any, depth: int) -> _Node:
+    def _text(self) -> str | None:
+        """The file's text, or None with a mistake that says why it cannot be read."""
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                self.wrong(0, f"is larger than {MOST_BYTES >> 10} KiB, so it is not a rule")
+                return None
+            return data.decode("utf-8-sig")
+        except OSError as error:
+            self.wrong(0, f"cannot be read: {error.strerror or error}")
+        except UnicodeDecodeError as error:
+            self.wrong(data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
+        return None
+
+    def _is_plain(self, events: Iterable[Any]) -> bool:
+        """Whether the YAML is what a rule can be; else a mistake says why. Comes first: YAML's own tree knows no limits."""
+        depth = 0
+        for event in events:
+            depth += {"SequenceStartEvent": 1, "MappingStartEvent": 1, "SequenceEndEvent": -1, "MappingEndEvent": -1}.get(type(event).__name__, 0)
+            problem = "is nested deeper than a rule can be" if depth > MOST_DEPTH else ""
+            if getattr(event, "anchor", None):
+                problem = f"anchors and aliases ({event.anchor}) are not allowed in a rule"
+            if problem:
+                self.wrong(event.start_mark.line + 1, problem)
+                return False
+        return True
+
+    def _convert(self, node: Any, loader: Any) -> _Node:
         import yaml
 
         line = node.start_mark.line + 1
-        if depth > 20:
-            raise ValueError("nested deeper than a rule can be")
+        if node.tag not in _PLAIN_TAGS:
+            self.wrong(line, f"tag {node.tag} is not allowed in a rule")
+            return _Node("", line)
         if isinstance(node, yaml.MappingNode):
             entries: dict[str, _Node] = {}
             keys: dict[str, int] = {}
             for key_node, value_node in node.value:
-                key = str(getattr(key_node, "value", ""))
+                key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
                 at = key_node.start_mark.line + 1
                 if key in entries:
                     self.wrong(at, f"key {key!r} is written twice (first on line {keys[key]})")
-                entries[key] = self._convert(value_node, loader, depth + 1)
+                entries[key] = self._convert(value_node, loader)
                 keys[key] = at
             return _Node(entries, line, keys)
         if isinstance(node, yaml.SequenceNode):
-            return _Node([self._convert(item, loader, depth + 1) for item in node.value], line)
+            return _Node([self._convert(item, loader) for item in node.value], line)
         if node.tag.endswith((":str", ":timestamp")):
+            if any("\ud800" <= char <= "\udfff" for char in node.value):
+                self.wrong(line, "has half of a surrogate pair, which is no character")
             return _Node(node.value, line)
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            self.wrong(line, f"tag {node.tag} is not allowed in a rule")
-            return _Node(node.value, line)
-        return _Node(loader.construct_object(node), line)
+        try:
+            return _Node(loader.construct_object(node), line)
+        except (ValueError, OverflowError):
+            self.wrong(line, f"{_shown(node.value)} is not a value that can be read (quote it, if it is text)")
+            return _Node("", line)
+
+
+def _yaml_line(error: Any, text: str) -> int:
+    mark = getattr(error, "problem_mark", None)
+    if mark:
+        return int(mark.line) + 1
+    position = getattr(error, "position", None)
+    return text.count("\n", 0, position) + 1 if isinstance(position, int) else 1
+
+
+def _yaml_problem(error: Any) -> str:
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+    return " ".join(str(problem).split())
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it: short, and on one line."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "a mapping"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def read_rules(folders: Sequence[str | Path], taxonomy: Taxonomy) -> list[RuleFile]:
@@ -123,13 +177,14 @@ def survey_rules(folders: Sequence[str | Path], taxonomy: Taxonomy) -> tuple[lis
     """All rules below the folders that can be read, and every mistake in all files, by file and line."""
     read: list[RuleFile] = []
     mistakes: list[Mistake] = []
-    for path in rule_paths(folders):
+    paths = rule_paths(folders)
+    for path in paths:
         file = _File(path)
         made = _read_file(file, taxonomy)
         mistakes += file.mistakes
         if made and not file.mistakes:
             read.append(made)
-    mistakes += _check_together(read, complete=not mistakes)
+    mistakes += _check_together(read, {path.stem for path in paths})
     return read, sorted(mistakes, key=lambda m: (m.file, m.line))
 
 
@@ -173,12 +228,13 @@ def _read_file(file: _File, taxonomy: Taxonomy) -> RuleFile | None:
         fix=_fixes(file, top.get("fix"), captures),
         kind=_choice(file, top.get("kind"), "kind", KINDS, "specific"),  # type: ignore[arg-type]
         certainty=_choice(file, top.get("certainty"), "certainty", CERTAINTIES, "likely"),  # type: ignore[arg-type]
+        symptom_only=_flag(file, top.get("symptom_only"), "symptom_only"),
         leads_to=_strings(file, top.get("leads_to"), "leads_to"),
         restart=_choice(file, top.get("restart"), "restart", RESTARTS, ""),
         references=_references(file, top.get("references")),
         retired=_text(file, top, "retired"),
         family=file.path.parent.name,
-        file=str(file.path),
+        file=os.fsencode(file.path).decode("utf-8", "replace"),
     )
     return RuleFile(rule, positive, negative, root.keys)
 
@@ -205,8 +261,8 @@ def _text(file: _File, top: dict[str, _Node], key: str, one_line: bool = False) 
 def _id(file: _File, node: _Node | None) -> str:
     if node is None:
         return file.path.stem
-    if not isinstance(node.value, str) or not ID.match(node.value):
-        file.wrong(node.line, f"id {node.value!r} must be kebab-case: lower case letters, digits and hyphens")
+    if not isinstance(node.value, str) or not ID.fullmatch(node.value):
+        file.wrong(node.line, f"id {_shown(node.value)} must be kebab-case: lower case letters, digits and hyphens")
     elif node.value != file.path.stem:
         file.wrong(node.line, f"id {node.value!r} must be the file's name, {file.path.stem!r}")
     return str(node.value)
@@ -216,9 +272,15 @@ def _choice(file: _File, node: _Node | None, key: str, allowed: Sequence[str], d
     if node is None:
         return default
     if node.value not in allowed:
-        file.wrong(node.line, f"{key} {node.value!r} must be one of {', '.join(allowed)}")
+        file.wrong(node.line, f"{key} {_shown(node.value)} must be one of {', '.join(allowed)}")
         return default
     return str(node.value)
+
+
+def _flag(file: _File, node: _Node | None, key: str) -> bool:
+    if node is not None and not isinstance(node.value, bool):
+        file.wrong(node.line, f"{key!r} must be true or false")
+    return node is not None and node.value is True
 
 
 def _strings(file: _File, node: _Node | None, key: str) -> tuple[str, ...]:
@@ -249,8 +311,8 @@ def _labels(file: _File, node: _Node | None, taxonomy: Taxonomy) -> Labels:
     for key, item in node.value.items():
         if key not in known:
             file.wrong(node.keys[key], f"unknown label {key!r}{_nearest(key, known)}")
-        elif item.value not in known[key] and (key, item.value) != ("symptom", Taxonomy.OF_THE_EXCEPTION):
-            file.wrong(node.keys[key], f"{key} {item.value!r} is not in the taxonomy{_nearest(str(item.value), known[key])}")
+        elif not isinstance(item.value, str) or (item.value not in known[key] and (key, item.value) != ("symptom", Taxonomy.OF_THE_EXCEPTION)):
+            file.wrong(node.keys[key], f"{key} {_shown(item.value)} is not in the taxonomy{_nearest(str(item.value), known[key])}")
         else:
             found[key] = item.value
     for key in ("symptom", "cause"):
@@ -350,8 +412,8 @@ def _fixes(file: _File, node: _Node | None, captures: set[str]) -> tuple[Fix, ..
             else:
                 parts[key] = _template(file, value.value.strip(), value, captures)
         when = _strings(file, item.value.get("when"), "when")
-        for condition in when:
-            _check_condition(file, item.line, condition, "when", captures)
+        for index, condition in enumerate(when):
+            _check_condition(file, item.value["when"].value[index].line, condition, "when", captures)
         fixes.append(Fix(do=parts.get("do", ""), run=parts.get("run", ""), verify=parts.get("verify", ""), expect=parts.get("expect", ""), when=when))
     return tuple(fixes)
 
@@ -385,8 +447,14 @@ def _example(file: _File, node: _Node, has_log: bool) -> Example | None:
     parts: dict[str, Any] = {}
     for key, value in node.value.items():
         if key in ("log", "seen"):
-            parts[key] = str(value.value)
-        elif key in ("facts", "captures") and isinstance(value.value, dict):
+            if isinstance(value.value, str):
+                parts[key] = value.value
+            else:
+                file.wrong(node.keys[key], f"{key!r} of an example must be text")
+        elif key in ("facts", "captures"):
+            if not isinstance(value.value, dict):
+                file.wrong(node.keys[key], f"{key!r} of an example must be a mapping of names to values")
+                continue
             parts[key] = {name: item.value for name, item in value.value.items()}
             for name, item in value.value.items():
                 _check_example_value(file, key, name, item)
@@ -400,6 +468,9 @@ def _example(file: _File, node: _Node, has_log: bool) -> Example | None:
 def _check_example_value(file: _File, key: str, name: str, item: _Node) -> None:
     if key == "captures" and not isinstance(item.value, str):
         file.wrong(item.line, f"capture {name!r} must be quoted: it is text")
+    if key == "facts" and not isinstance(item.value, (str, int, float)):
+        file.wrong(item.line, f"fact {name!r} must be one value: text, a number, true or false")
+        return
     if key == "facts":
         kind = facts.describe(name)
         if kind is None:
@@ -408,8 +479,8 @@ def _check_example_value(file: _File, key: str, name: str, item: _Node) -> None:
             file.wrong(item.line, f"version {name!r} must be quoted: YAML reads 2.10 as 2.1")
 
 
-def _check_together(read: list[RuleFile], complete: bool) -> list[Mistake]:
-    """What only all rules together show: ids used twice, `leads_to` of nobody, cycles."""
+def _check_together(read: list[RuleFile], known: set[str]) -> list[Mistake]:
+    """What only all rules together show: ids used twice, `leads_to` of nobody (`known` are the ids of all files), cycles."""
     mistakes: list[Mistake] = []
     by_id: dict[str, RuleFile] = {}
     for item in read:
@@ -419,8 +490,8 @@ def _check_together(read: list[RuleFile], complete: bool) -> list[Mistake]:
     for item in read:
         line = item.lines.get("leads_to", 1)
         for target in item.rule.leads_to:
-            if complete and target not in by_id:
-                mistakes.append(Mistake(item.rule.file, line, f"leads_to {target!r}: no such rule{_nearest(target, by_id)}"))
+            if target not in known:
+                mistakes.append(Mistake(item.rule.file, line, f"leads_to {target!r}: no such rule{_nearest(target, known)}"))
     for cycle in _cycles({key: item.rule.leads_to for key, item in by_id.items()}):
         item = by_id[cycle[0]]
         mistakes.append(Mistake(item.rule.file, item.lines.get("leads_to", 1), f"leads_to goes in a circle: {' → '.join(cycle)}"))

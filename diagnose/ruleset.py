@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from diagnose.taxonomy import Taxonomy
 
 FORMAT = 1
+_CODE = tuple(os.path.join(os.path.dirname(__file__), f"{name}.py") for name in ("model", "pattern", "rules", "ruleset", "scan"))
+"""What decides the content of a compiled file beside the rules: an update of llmdoctor makes it anew."""
 _MAGIC = b"llmdoctor-rules"
 
 
@@ -126,14 +128,22 @@ def load(extra: Sequence[str] = ()) -> RuleSet:
     folders = [places.bundled("rules"), *extra]
     taxonomy_file = os.path.join(places.bundled("dataset"), "taxonomy.yaml")
     cache = _cache_path(folders)
-    quick = _quick_key([*folders, taxonomy_file])
+    quick = _quick_key([*folders, taxonomy_file, *_CODE])
     stored = _read_cache(cache)
     if stored is not None and stored.quick == quick:
-        try:
-            return RuleSet(stored)
-        except Exception:  # an automaton from another processor: compile again
-            stored = None
+        made = _usable(stored)
+        if made is not None:
+            return made
+        stored = None
     return _compile_and_store(folders, taxonomy_file, cache, quick, stored)
+
+
+def _usable(stored: _Stored) -> RuleSet | None:
+    """The rules of a compiled file, or None if its automaton is from another processor or another Hyperscan."""
+    try:
+        return RuleSet(stored)
+    except Exception:  # hyperscan's errors share no base class
+        return None
 
 
 def _compile_and_store(folders: list[str], taxonomy_file: str, cache: str, quick: str, stored: _Stored | None) -> RuleSet:
@@ -144,9 +154,10 @@ def _compile_and_store(folders: list[str], taxonomy_file: str, cache: str, quick
 
     content = _content_key(folders, taxonomy_file)
     if stored is not None and stored.content == content:
-        renewed = replace(stored, quick=quick)
-        _write_cache(cache, renewed)
-        return RuleSet(renewed)
+        renewed = _usable(replace(stored, quick=quick))
+        if renewed is not None:
+            _write_cache(cache, renewed.stored)
+            return renewed
     taxonomy = read_taxonomy(Path(taxonomy_file))
     made = compile_rules(rules.read_rules(folders, taxonomy), taxonomy, quick, content)
     _write_cache(cache, made.stored)
@@ -156,7 +167,7 @@ def _compile_and_store(folders: list[str], taxonomy_file: str, cache: str, quick
 def _cache_path(folders: Sequence[str]) -> str:
     from platformdirs import user_cache_dir
 
-    key = zlib.crc32("\0".join(os.path.abspath(folder) for folder in folders).encode())
+    key = zlib.crc32(b"\0".join(os.fsencode(os.path.abspath(folder)) for folder in folders))
     return os.path.join(user_cache_dir("llmdoctor", appauthor=False), f"rules-{FORMAT}-{key:08x}.bin")
 
 
@@ -164,12 +175,17 @@ def _walk(path: str, found: list[tuple[str, int, int]]) -> None:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if entry.is_dir(follow_symlinks=False):
                     _walk(entry.path, found)
                 elif entry.name.endswith((".yaml", ".yml")):
-                    info = entry.stat()
-                    found.append((entry.path, info.st_size, info.st_mtime_ns))
-    except NotADirectoryError:
+                    _note(entry.path, found)
+    except OSError:
+        _note(path, found)
+
+
+def _note(path: str, found: list[tuple[str, int, int]]) -> None:
+    """A file's size and time; one that is not there (an editor's lock, a dangling link) is noted as such."""
+    try:
         info = os.stat(path)
         found.append((path, info.st_size, info.st_mtime_ns))
     except OSError:
@@ -191,13 +207,16 @@ def _content_key(folders: Sequence[str], taxonomy_file: str) -> str:
     from hashlib import sha256
 
     from diagnose import __version__
-    from diagnose.rules import rule_paths
+    from diagnose.rules import MOST_BYTES, rule_paths
 
     digest = sha256(__version__.encode())
-    for path in [*map(str, rule_paths(folders)), taxonomy_file]:
-        digest.update(path.encode() + b"\0")
-        with open(path, "rb") as file:
-            digest.update(file.read())
+    for path in [*map(str, rule_paths(folders)), taxonomy_file, *_CODE]:
+        digest.update(os.fsencode(path) + b"\0")
+        try:
+            with open(path, "rb") as file:
+                digest.update(file.read(MOST_BYTES + 1))
+        except OSError:
+            digest.update(b"unreadable")  # reading the rules will tell
     return digest.hexdigest()
 
 

@@ -56,6 +56,7 @@ def _one(name: str) -> _Reader:
 
 def _package(found: re.Match[str]) -> _Reading:
     name = canonical(found["name"])
+    name = "torch" if name == "pytorch" else name  # conda's name for it
     if name in _KNOWN:
         yield f"{name}.version", found["version"].lstrip("v")
 
@@ -81,6 +82,12 @@ def _capabilities(found: re.Match[str]) -> _Reading:
     for index in found["index"].split(","):
         if index.strip().isdigit():
             yield f"gpu.{index.strip()}.compute_capability", found["capability"]
+
+
+def _memory(found: re.Match[str]) -> _Reading:
+    """The second row of a GPU in nvidia-smi's table; `*` stands for the GPU of the row above."""
+    yield "gpu.*.memory", f"{found['total']} MiB"
+    yield "gpu.*.memory_used", f"{found['used']} MiB"
 
 
 def _smi_header(found: re.Match[str]) -> _Reading:
@@ -124,6 +131,9 @@ def _keyword_arguments(text: str) -> _Reading:
             yield f"launch.arg.{found['key']}", value
 
 
+_OPTION = re.compile(r"--|-[a-zA-Z]")
+
+
 def _command(found: re.Match[str]) -> _Reading:
     """A command line with long options; a flag without a value is `true`."""
     try:
@@ -136,7 +146,7 @@ def _command(found: re.Match[str]) -> _Reading:
         if word.startswith("--") and len(word) > 2:
             key, given, value = word[2:].partition("=")
             following = words[index + 1] if index + 1 < len(words) else "--"
-            yield f"launch.arg.{key.replace('-', '_')}", value if given else following if not following.startswith("-") else "true"
+            yield f"launch.arg.{key.replace('-', '_')}", value if given else "true" if _OPTION.match(following) else following
     yield "engine.name", "vllm" if "vllm" in found["program"] else "sglang" if "sglang" in found["program"] else "llama.cpp"
 
 
@@ -153,11 +163,12 @@ _READERS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Reader], ...] = (
     (("PyTorch version",), re.compile(rf"PyTorch version(?: \([^)]*\))?\s*:\s*({_VERSION})"), _one("torch.version")),
     (("CUDA used to build PyTorch",), re.compile(r"CUDA used to build PyTorch\s*:\s*([\d.]+)"), _one("torch.cuda")),
     (("ROCM used to build PyTorch",), re.compile(r"ROCM used to build PyTorch\s*:\s*([\d.]+[\w.-]*)"), _one("torch.hip")),
-    (("OS: ",), re.compile(r"^OS:\s*(?P<name>[A-Za-z][^(\d]*[^(\d\s])\s*(?P<version>\d+(?:\.\d+)*)?[^(]*(?:\([^)]*\)[^(]*)*?(?:\((?P<machine>x86_64|aarch64|arm64|64-bit)\))?\s*$"), _operating_system),
+    (("OS: ", "OS  "), re.compile(r"^OS\s*:\s*(?P<name>[A-Za-z][^(\d]*[^(\d\s])\s*(?P<version>\d+(?:\.\d+)*)?[^(]*(?:\([^)]*\)[^(]*)*?(?:\((?P<machine>x86_64|aarch64|arm64|64-bit)\))?\s*$"), _operating_system),
     (("GCC version",), re.compile(r"GCC version\s*:\s*(?:\([^)]*\)\s*)?([\d.]+)"), _one("gcc.version")),
     (("Clang version",), re.compile(r"Clang version\s*:\s*(?:\([^)]*\)\s*)?([\d.]+)"), _one("clang.version")),
     (("CMake version", "cmake version"), re.compile(r"(?i)cmake version:?\s*(?:version\s*)?([\d.]+)"), _one("cmake.version")),
     (("Libc version",), re.compile(r"Libc version\s*:\s*glibc-([\d.]+)"), _one("glibc.version")),
+    (("-with-glibc",), re.compile(r"-with-glibc([\d.]+)"), _one("glibc.version")),
     (("Python version",), re.compile(r"Python version\s*:\s*(\d+\.\d+(?:\.\d+)?)"), _one("python.version")),
     (("Python: 3",), re.compile(r"^Python:\s*(3\.\d+(?:\.\d+)?)"), _one("python.version")),
     (("Is CUDA available", "CUDA available"), re.compile(r"(?:Is )?CUDA available\s*:\s*(True|False)"), _one("cuda.available")),
@@ -167,10 +178,11 @@ _READERS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Reader], ...] = (
     (("GPU 0", "GPU 1", "GPU 2", "GPU 3", "GPU 4", "GPU 5", "GPU 6", "GPU 7"),
      re.compile(r"(?:^|: )GPU (?P<index>\d+(?:,\d+)*) Compute Capability:\s*(?P<capability>[\d.]+)"), _capabilities),
     (("GPU 0", "GPU 1", "GPU 2", "GPU 3", "GPU 4", "GPU 5", "GPU 6", "GPU 7"),
-     re.compile(r"(?:^|configuration: )GPU (?P<index>\d+(?:,\d+)*):\s*(?P<name>[A-Za-z][^(\n]*?)\s*(?:\(UUID.*)?$"), _devices),
+     re.compile(r"(?:^|configuration\s*: )GPU (?P<index>\d+(?:,\d+)*):\s*(?P<name>[A-Za-z][^(\n]*?)\s*(?:\(UUID.*)?$"), _devices),
     (("Driver Version:",), re.compile(r"Driver Version:\s*(?P<driver>[\d.]+)(?:\s+CUDA Version:\s*(?P<cuda>[\d.]+))?"), _smi_header),
-    (("|   0  ", "|   1  ", "|   2  ", "|   3  ", "|   4  ", "|   5  ", "|   6  ", "|   7  "),
-     re.compile(r"^\|\s+(?P<index>\d+)\s\s(?P<name>[A-Z][\w -]*?)\s+(?:On|Off|N/A|WDDM|TCC)\s"), _devices),
+    (tuple(f"| {index:3}  " for index in range(16)),
+     re.compile(r"^\|\s+(?P<index>\d+)\s\s(?P<name>[A-Z][\w ./()-]*?)\s+(?:On|Off|N/A|WDDM|TCC)\s"), _devices),
+    (("MiB / ", "MiB/"), re.compile(r"^\|.*\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|"), _memory),
     (("[pip3] ", "[pip] ", "[conda] "), re.compile(rf"\[(?:pip3?|conda)\]\s+(?P<name>[\w.-]+)(?:==|\s+)(?P<version>{_VERSION})"), _package),
     (tuple(f"{name}==" for name in _PACKAGES), re.compile(rf"^[\s>*-]*(?P<name>[\w.-]+)==(?P<version>{_VERSION})\s*$"), _package),
     (tuple(f"{name} " for name in _PACKAGES) + tuple(f"{name.replace('-', '_')} " for name in _PACKAGES if "-" in name),
@@ -183,8 +195,8 @@ _READERS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Reader], ...] = (
     (("vLLM API server version",), re.compile(r"vLLM API server version (?P<version>v?\d[\w.+-]*)(?P<arguments>)"), _engine("vllm")),
     (("LLM engine (v",), re.compile(r"Initializing an? (?:V1 )?LLM engine \((?P<version>v\d[^)]*)\) with config: (?P<arguments>.*)"), _engine("vllm")),
     (("args: Namespace(", "non-default args: {"), re.compile(r"args: (?:Namespace\(|\{)(?P<arguments>.*)"), _arguments("")),
-    (("server_args=ServerArgs(",), re.compile(r"server_args=ServerArgs\((?P<arguments>.*)"), _arguments("sglang")),
-    (("build = ", "build: ", "version: "), re.compile(r"^(?:main: )?(?:build|version)\s?[=:]\s+(?P<version>b?\d{3,6}) \([0-9a-f]{6,12}\)(?P<arguments>)"), _engine("llama.cpp")),
+    (("server_args=ServerArgs(", "server_args={"), re.compile(r"server_args=(?:ServerArgs\(|\{)(?P<arguments>.*)"), _arguments("sglang")),
+    (("build = ", "build: ", "version: "), re.compile(r"^(?:main: )?(?:build|version)\s?[=:]\s+(?P<version>b?\d{3,6}) \([0-9a-f]{3,12}\)(?P<arguments>)"), _engine("llama.cpp")),
     (("compute capability",), re.compile(r"Device (?P<index>\d+): (?P<name>[^,]+), compute capability (?P<capability>[\d.]+)"), _llama_device),
     (("vllm serve ", "vllm.entrypoints.", "sglang.launch_server ", "llama-server ", "llama-cli "),
      re.compile(r"(?P<program>vllm serve|vllm\.entrypoints\.[\w.]+|sglang\.launch_server|llama-(?:server|cli)(?:\.exe)?)\s+(?P<rest>.+)$"), _command),
@@ -205,6 +217,7 @@ class BannerReader:
         self._facts: dict[str, Fact] = {}
         self._left = MOST_LINES
         self._weak: set[str] = set()
+        self._row = ("", 0)
 
     def take(self, window: Window) -> None:
         """Read the new part of a window."""
@@ -244,8 +257,19 @@ class BannerReader:
         if not found:
             return
         line = window.line + window.data.count(b"\n", 0, start)
-        for name, value in tell(found):
-            self._learn(name, value, line, weak=pattern.pattern.startswith("/lib/python"))
+        for told, value in tell(found):
+            name = self._in_table(told, line)
+            if name:
+                self._learn(name, value, line, weak=pattern.pattern.startswith("/lib/python"))
+
+    def _in_table(self, name: str, line: int) -> str:
+        """The name, with the GPU of the table's row above for `*`; nothing if that row is missing."""
+        index, at = self._row
+        if "*" in name:
+            return name.replace("*", index) if index and line - at <= 2 else ""
+        if name.startswith("gpu.") and name.endswith(".name"):
+            self._row = (name.split(".")[1], line)
+        return name
 
     def _learn(self, name: str, value: str | int | float | bool, line: int, weak: bool) -> None:
         """Keep the first mention; a path's Python version gives way to one that was told."""
@@ -256,7 +280,7 @@ class BannerReader:
         (self._weak.add if weak else self._weak.discard)(name)
         if name == "cuda.available":
             value = value == "True"
-        amount = size(value) if isinstance(value, str) and name.endswith(".memory") else None
+        amount = size(value) if isinstance(value, str) and name.endswith((".memory", ".memory_used")) else None
         self._facts[name] = Fact(name, amount if amount is not None else value, self.origin, line)
 
 

@@ -13,8 +13,9 @@ from typing import BinaryIO
 from diagnose.model import Event, Line
 from diagnose.scan import Scanner
 from diagnose.sources import stack
-from diagnose.sources.prefix import Prefix, read_prefix, repeats
-from diagnose.sources.text import Window, windows
+from diagnose.sources.prefix import Prefix, level_of, read_prefix, repeats
+from diagnose.sources.record import Record, read_record
+from diagnose.sources.text import LONGEST_LINE, Window, windows
 
 KEEP_SHAPES = 200
 """How many different lines are kept of those that contain one plain text."""
@@ -35,7 +36,7 @@ class _Seen:
     """A record that was kept: its event, how often it was said again, and by which ranks."""
 
     event: Event
-    again: int = 0
+    again: dict[bytes, int] = field(default_factory=dict)
     ranks: dict[str, None] = field(default_factory=dict)
 
 
@@ -50,6 +51,8 @@ class _Row:
     prefix: Prefix
     body: str
     kind: str
+    told: tuple[_Row, ...] = ()
+    """The lines of a JSON record with several of them; all have its number."""
 
 
 class LogReader:
@@ -75,7 +78,7 @@ class LogReader:
     def events(self) -> tuple[Event, ...]:
         """The events in the order of their lines."""
         kept = sorted(self._by_start.values(), key=lambda seen: seen.event.line)
-        return tuple(replace(seen.event, repeats=seen.again, ranks=tuple(seen.ranks)) for seen in kept)
+        return tuple(replace(seen.event, repeats=seen.event.repeats + max(seen.again.values(), default=0), ranks=tuple(seen.ranks)) for seen in kept)
 
     def _take(self, window: Window) -> None:
         view = _View(window)
@@ -98,7 +101,7 @@ class LogReader:
         start, stop = view.bounds(start, at)
         shape = view.data[start:stop].translate(None, _DIGITS)
         if shape in self._by_shape:
-            self._again(view, self._by_shape[shape], start, stop)
+            self._again(view, self._by_shape[shape], shape, start, stop)
             return True
         self._shapes[text] += 1
         row = view.row(start, stop)
@@ -113,14 +116,17 @@ class LogReader:
             seen = self._by_start[key] = _Seen(event)
             if event.rank:
                 seen.ranks[event.rank] = None
+        elif rows[-1].number > seen.event.end_line:  # seen from its end, a record can be longer than from its start
+            seen.event = _event(self.origin, rows, view.around(rows[0].start, rows[-1].end))
         for item in rows:
             self._covered[item.number] = seen
         self._by_shape[shape] = seen
         return True
 
-    def _again(self, view: _View, seen: _Seen, start: int, stop: int) -> None:
-        seen.again += 1
-        if len(seen.ranks) < MOST_RANKS and seen.again < 20 * MOST_RANKS:
+    def _again(self, view: _View, seen: _Seen, shape: bytes, start: int, stop: int) -> None:
+        """Count a line said again. A record of several such lines was said as often as the commonest of them."""
+        again = seen.again[shape] = seen.again.get(shape, 0) + 1
+        if len(seen.ranks) < MOST_RANKS and again < 20 * MOST_RANKS:
             rank = read_prefix(view.data[start : min(stop, start + 400)].decode("utf-8", "replace")).rank
             if rank:
                 seen.ranks[rank] = None
@@ -155,9 +161,22 @@ class _View:
 
     def row(self, start: int, stop: int) -> _Row:
         text = self.data[start:stop].decode("utf-8", "replace").rstrip("\r")
-        prefix = read_prefix(text)
-        body = text[prefix.length :]
-        return _Row(start, stop, self.number(start), text, prefix, body, stack.kind(body))
+        text = text[text.rfind("\r") + 1 :]  # a terminal shows what was written last
+        row = _row(start, stop, self.number(start), text)
+        return self._record(row) or row
+
+    def _record(self, row: _Row) -> _Row | None:
+        """The row of a JSON record: its one line instead of the JSON, or the row with all lines in `told`; else None."""
+        first = self.data.rfind(b"\n", max(0, row.start - LONGEST_LINE), row.start) + 1
+        if not row.body.startswith('{"') and not self.data.startswith(b'{"', first):
+            return None
+        last = self.data.find(b"\n", row.start, row.start + LONGEST_LINE)
+        text = self.data[first : last if last >= 0 else len(self.data)].decode("utf-8", "replace")
+        record = read_record(text if text.startswith("{") else text[read_prefix(text).length :])
+        if record is None:
+            return None
+        told = tuple(_from_record(_row(row.start, row.end, row.number, line), record, row.prefix) for line in record.lines)
+        return told[0] if len(told) == 1 else replace(told[0], kind="other", told=told)
 
     def around(self, start: int, stop: int) -> str:
         """The text around a place: NEAR_ABOVE lines above it and NEAR_BELOW below."""
@@ -190,8 +209,31 @@ class _View:
         return self.row(start, min(stop, start + EXCERPT))
 
 
+def _row(start: int, end: int, number: int, text: str) -> _Row:
+    prefix = read_prefix(text)
+    body = text[prefix.length :]
+    return _Row(start, end, number, text, prefix, body, stack.kind(body))
+
+
+def _from_record(row: _Row, record: Record, outer: Prefix) -> _Row:
+    """A line of a JSON record, with what the record and the prefixes in front of it tell."""
+    own = row.prefix
+    level = level_of(record.level.upper()) if record.level else ""
+    prefix = replace(
+        own,
+        stream=" ".join(part for part in (outer.stream, own.stream) if part),
+        rank=own.rank or record.rank or outer.rank,
+        process=own.process or outer.process,
+        level=own.level or level,
+        logged=own.logged or bool(level),
+    )
+    return replace(row, prefix=prefix)
+
+
 def _event_rows(view: _View, row: _Row) -> list[_Row]:
     """The rows of the event that a row belongs to."""
+    if row.told:
+        return list(row.told)
     above = _above(view, row)
     joined = [*above, row]
     if any(item.kind in ("frame", "header") for item in joined):
@@ -210,7 +252,7 @@ def _above(view: _View, row: _Row) -> list[_Row]:
     complete = row.kind == "header"
     chained = row.kind == "chain"
     current = view.before(row)
-    while current is not None and len(found) + foreign < REACH:
+    while current is not None and not current.told and len(found) + foreign < REACH:
         if current.prefix.stream != row.prefix.stream:
             foreign += 1
             if foreign > REACH // 2 or not (current.prefix.stream or row.prefix.stream):
@@ -255,7 +297,7 @@ def _below(view: _View, row: _Row) -> list[_Row]:
     foreign = loose = 0
     ended = row.kind in ("exception", "other")
     current = view.after(row)
-    while current is not None and len(found) + foreign < REACH:
+    while current is not None and not current.told and len(found) + foreign < REACH:
         if current.prefix.stream != row.prefix.stream:
             foreign += 1
             if foreign > REACH // 2 or not (current.prefix.stream or row.prefix.stream):
@@ -264,19 +306,21 @@ def _below(view: _View, row: _Row) -> list[_Row]:
             continue
         if current.kind == "header" and ended and not (found and _chained(found)):
             break
-        if current.kind in ("other", "exception"):
+        if current.kind == "other" and found and found[-1].kind == "frame":
+            pass  # a line of source whose indentation was lost
+        elif current.kind in ("other", "exception"):
             if ended and (current.kind == "exception" or not _may_be_message(current, row) or _blank_before(found)):
                 break
             loose = loose + 1 if ended else 0
             if loose > 12 or current.body.startswith("```"):
                 break
             ended = True
-        elif current.kind == "frame" and not ended:
-            loose = 0
         elif current.kind in ("chain", "header"):
             ended, loose = False, 0
-        elif current.kind == "frame" and _blank_before(found) and not _chained(found):
-            break
+        elif current.kind == "frame":
+            if _blank_before(found) and not _chained(found):
+                break
+            ended, loose = False, 0
         found.append(current)
         current = view.after(current)
     while found and found[-1].kind in ("blank", "chain"):
@@ -304,7 +348,7 @@ def _single(view: _View, row: _Row) -> list[_Row]:
         if before is not None and "terminate called" in before.body:
             rows.insert(0, before)
     current = view.after(row)
-    while current is not None and len(rows) < 8:
+    while current is not None and not current.told and len(rows) < 8:
         if current.prefix.stream != row.prefix.stream or current.prefix.logged or current.kind != "code" or row.body.startswith((" ", "\t")):
             break
         rows.append(current)

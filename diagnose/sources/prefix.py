@@ -16,16 +16,22 @@ _PREFIX = re.compile(
     | \[?(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(?:Z|[ ]?[+-]\d\d:?\d\d)?(?:[ ](?P<worker>(?:[A-Z]{2}[\dO]{1,4}[ ]?){1,4}))?\]?:?[ ]*(?:-[ ])?
     | \[[A-Z][a-z]{2}[ ](?P<cmonth>[A-Z][a-z]{2})[ ]+(?P<cday>\d{1,2})[ ](?P<ctime>\d\d:\d\d:\d\d)[ ]\d{4}\][ ]
     | (?P<jmonth>[A-Z][a-z]{2})[ ]+(?P<jday>\d{1,2})[ ](?P<jtime>\d\d:\d\d:\d\d)[ ](?P<host>[\w.-]{1,64})[ ](?P<daemon>[\w./@-]{1,64}(?:\[\d+\])?):[ ]
+    | (?P<us>\d\d/\d\d/\d{4}[ ]\d\d:\d\d:\d\d)[ ]-[ ](?:(?P<uslevel>ERROR|WARNING|INFO|DEBUG|CRITICAL)[ ]-[ ][\w.]{1,80}[ ]-[ ])?
+    | std(?:out|err)[ ][FP][ ]
+    | (?:[A-Z][a-z]{2}[ ])?(?P<wmonth>[A-Z][a-z]{2})[ ]+(?P<wday>\d{1,2})[ ](?P<wtime>\d\d:\d\d:\d\d)[ ]\d{4}(?=\[)
     | \[[ ]{0,6}\d{1,9}\.\d{6}\][ ]
     | \[?(?P<glog>[EWIFDVC])(?P<gdate>\d{3,4})[ ](?P<gtime>\d\d:\d\d:\d\d(?:\.\d{1,9})?)[ ]+(?:(?P<gpid>\d{1,10})[ ])?(?P<gfile>[\w./-]{1,128}:\d{1,6})\][ ]?(?:\[\d{1,6}/\d{1,6}(?:_\d{1,6})?\][ ]?)?
+    | \[(?P<clog>[EWIFC])[ ][\w./-]{1,128}\.(?:cpp|cu|cc|h):\d{1,6}\][ ]
     | \d{1,6}\.\d\d\.\d{3}\.\d{3}[ ](?P<llama>[EWIDT])[ ]
     | (?P<level>(?:ERROR|WARNING|WARN|INFO|DEBUG|CRITICAL|FATAL))(?::[ ]{1,8}|[ ]{1,4})(?=\S)
+    | \[(?P<blevel>ERROR|WARNING|WARN|INFO|DEBUG|CRITICAL|FATAL)(?:\|[\w./-]{1,64}:\d{1,6})?\][ ]{1,4}(?:(?P<hf>\d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)[ ])?(?:>>[ ])?
+    | (?P<root>(?:ERROR|WARNING|INFO|DEBUG|CRITICAL)):[\w.]{1,80}:(?=\S)
     | (?P<date>\d\d-\d\d)[ ](?P<clock>\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)[ ]
-    | \[?[\w./-]{1,64}\.py:\d{1,6}\][ ]?
+    | \[?[\w./-]{1,64}\.py:\d{1,6}(?::[\w<>]{1,64})?\][ ]?
     | \[[\w./-]{1,64}\.(?:cpp|cu|cc|h):\d{1,6}\][ ]
     | \[(?:rank|default|RANK|Rank)[ ]?(?P<rank>\d{1,6})\]:?[ ]?
     | \[(?P<mpi>\d{1,6}(?:,\d{1,6})?)\](?:<std(?:err|out)>)?:[ ]?
-    | (?P<task>\d{1,6}):[ ](?=\S|[ ]{2})
+    | (?P<task>\d{1,6}|[ ]\d{1,2}|[ ]{2}\d):[ ](?=\S|[ ]{2}|$)
     | \((?P<actor>[A-Za-z][\w.:-]{0,63})(?:[ ](?P<detail>[^()\n]{0,120}?))?[ ]pid=(?P<pid>\d{1,10})(?:,[ ]ip=(?P<ip>[\w.:]{1,64}))?\)[ ]?
     | \[(?:pod/)?(?P<pod>[a-z0-9](?:[a-z0-9.-]{0,100}/[a-z0-9.-]{1,100}){1,2})\][ ]
     | (?P<container>[A-Za-z0-9][\w.-]{0,80}?)[ ]{1,40}\|[ ]?
@@ -37,7 +43,7 @@ _PREFIX = re.compile(
     )""",
     re.VERBOSE,
 )
-_ACTOR_RANK = re.compile(r"(?:\brank=|TP|_TP|DP|_rank)(\d+)")
+_RANKS = (re.compile(r"\brank=(\d+)|_rank(\d+)"), re.compile(r"TP(\d+)"), re.compile(r"DP(\d+)"))
 _COUNT = re.compile(r"\s*(?:\x1b\[\d+m)?\[repeated (\d+)x across (?:cluster|all nodes)\][^\n]*$")
 LONGEST = 400
 
@@ -88,43 +94,59 @@ def repeats(text: str) -> int:
 
 def _learn(prefix: Prefix, found: re.Match[str], stream: list[str]) -> Prefix:
     part = {name: value for name, value in found.groupdict().items() if value}
-    for name in ("level", "pylevel", "loguru", "glog", "llama"):
+    for name in ("level", "pylevel", "loguru", "glog", "clog", "llama", "blevel", "root", "uslevel"):
         if name in part:
-            prefix = replace(prefix, level=_LEVELS.get(part[name], "error"))
+            prefix = replace(prefix, level=level_of(part[name]))
     if "stamp" in part:
         worker = part.get("worker", "").strip()
         stream += [worker] if worker else []
-        rank = _ACTOR_RANK.search(worker)
-        return replace(prefix, time=_stamp(part["stamp"]), rank=rank[1] if rank else prefix.rank, process=worker or prefix.process, logged=True)
+        return replace(prefix, time=_stamp(part["stamp"]), rank=_rank_of(worker) or prefix.rank, process=worker or prefix.process, logged=True)
     if "gdate" in part:
         day = part["gdate"]
         return replace(prefix, time=_seconds(int(day[:-2]), int(day[-2:]), part["gtime"]), logged=True)
     if "date" in part:
         return replace(prefix, time=_seconds(int(part["date"][:2]), int(part["date"][3:]), part["clock"]), logged=True)
-    for month, day, clock in (("cmonth", "cday", "ctime"), ("jmonth", "jday", "jtime")):
+    for month, day, clock in (("cmonth", "cday", "ctime"), ("jmonth", "jday", "jtime"), ("wmonth", "wday", "wtime")):
         if month in part and part[month] in _MONTHS:
             number = _MONTHS.index(part[month]) + 1
             return replace(prefix, time=_seconds(number, int(part[day]), part[clock]), host=part.get("host", prefix.host), logged=True)
     if "rank" in part or "task" in part or "mpi" in part:
-        rank = part.get("rank") or part.get("task") or part["mpi"].split(",")[-1]
-        stream.append(rank)
+        rank = part.get("rank") or part.get("task", "").strip() or part["mpi"].split(",")[-1]
+        stream += [rank] if rank not in stream else []
         return replace(prefix, rank=rank)
     if "actor" in part:
-        rank_found = _ACTOR_RANK.search(f"{part['actor']} {part.get('detail', '')}")
         stream.append(f"{part['actor']} {part['pid']}")
         return replace(
             prefix,
             process=f"{part['actor']} pid={part['pid']}",
-            rank=rank_found[1] if rank_found else prefix.rank,
+            rank=_rank_of(f"{part['actor']} {part.get('detail', '')}") or prefix.rank,
             host=part.get("ip", prefix.host),
         )
     if "container" in part or "pod" in part:
         name = part.get("container") or part["pod"]
         stream.append(name)
         return replace(prefix, process=prefix.process or name)
-    if "level" in part:
+    if "us" in part:
+        return replace(prefix, time=_seconds(int(part["us"][:2]), int(part["us"][3:5]), part["us"][11:]), logged=True)
+    if "hf" in part:
+        return replace(prefix, time=_stamp(part["hf"]), logged=True)
+    if any(name in part for name in ("level", "blevel", "clog", "root")):
         return replace(prefix, logged=True)
     return prefix
+
+
+def level_of(word: str) -> str:
+    """What a program calls its line: warning, info or error."""
+    return _LEVELS.get(word, "error")
+
+
+def _rank_of(worker: str) -> str:
+    """The rank in a worker's name: the one that it is called, else of tensor, else of data parallelism."""
+    for pattern in _RANKS:
+        found = pattern.search(worker)
+        if found:
+            return str(found[found.lastindex or 0])
+    return ""
 
 
 def _stamp(text: str) -> float:

@@ -25,7 +25,8 @@ _HEADER = "Traceback (most recent call last)"
 _CHAINS = ("During handling of the above exception, another exception occurred", "The above exception was the direct cause of the following exception")
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]{0,200})(?::[ ]?(?P<message>.*))?$")
 _NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception|Exit|Interrupt|Timeout|Failed|Died))(?::[ ]?(?P<message>.*))?$")
-_CODE = re.compile(r"^(?:\s{2,}\S|-+>\s*\d+\s|\s*\^+\s*$|\t|\s*~+\^|\s*\[Previous line repeated|frame #\d+:|\s*\.\.\.)")
+_CLASS = re.compile(r"(?:^|[._])_?[A-Z]\w*$|error$")
+_CODE = re.compile(r"^(?:\s{2,}\S|-+>\s*\[?\d+[\]\s]|\s*\^+\s*$|\t|\s*~+\^|\s*\[Previous line repeated|frame #\d+:|\s*\.\.\.)")
 
 _INSTALLED = re.compile(r"(?:site|dist)-packages/(?P<rest>.+)$")
 _STDLIB = re.compile(r"(?:/lib(?:64)?/python\d(?:\.\d+)?/|\\[Ll]ib\\|^<frozen |/Python\.framework/Versions/[\d.]+/lib/python)")
@@ -113,7 +114,7 @@ def raised(lines: Sequence[Line]) -> tuple[Raised, ...]:
             inside = True
         elif what in ("exception", "other") and (inside or what == "exception"):
             name = (_EXCEPTION if inside and frames else _NAMED).match(line.body)
-            if name:
+            if name and _CLASS.search(name["name"]):
                 found.append(Raised(line.number, name["name"].rsplit(".", 1)[-1], (name["message"] or "").strip(), tuple(frames)))
                 inside, frames = False, []
     return tuple(found)

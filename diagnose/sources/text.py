@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -32,9 +32,13 @@ _MAGIC = {
     b"\xca\xfe\xba\xbe": "a program",
     b"SQLite format 3": "a database",
     b"ustar": "a tar archive",
+    b"BZh91AY&SY": "a bzip2 archive; decompress it first",
+    b"\xfd7zXZ\0": "an xz archive; decompress it first",
+    b"\x80\x02": "pickled Python data (an old PyTorch checkpoint)",
 }
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _LOG_NAMES = (".log", ".txt", ".out", ".err", ".md", ".json", ".jsonl", ".gz", ".zst", "")
-_CORNER, _BAR = "╭".encode(), "│".encode()
+_CORNER, _BAR, _END = "╭".encode(), "│".encode(), "╰".encode()
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,11 @@ def open_input(path: str) -> BinaryIO:
 
 
 def _decompressed(path: str, head: bytes) -> BinaryIO:
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(_GZIP):
         import gzip
 
         return gzip.open(path, "rb")  # type: ignore[return-value]
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
+    if head.startswith(_ZSTD):
         import zstandard
 
         return zstandard.open(path, "rb")  # type: ignore[no-any-return]
@@ -107,11 +111,19 @@ def _refuse_binary(name: str, head: bytes) -> None:
     for magic, meaning in _MAGIC.items():
         if head.startswith(magic) or (magic == b"ustar" and head[257:262] == magic):
             raise InputError(f"{name}: this is {meaning}, not a log")
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\x1f\x8b", b"\x28\xb5\x2f\xfd")) or _utf16_without_bom(head):
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, _GZIP, _ZSTD)) or _utf16_without_bom(head):
         return
-    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
-    if head and odd > len(head) * 0.3 and odd != head.count(0):
+    if _is_binary(head):
         raise InputError(f"{name}: this is binary data, not a log")
+
+
+def _is_binary(head: bytes) -> bool:
+    """Many control characters, or some beside much that is no UTF-8. NULs alone are no sign: a log cut short has them."""
+    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    if odd == head.count(0):
+        return False
+    broken = len(head) - len(head.decode("utf-8", "ignore").encode("utf-8"))
+    return odd > len(head) * 0.3 or (len(head) >= 64 and odd > len(head) * 0.04 and broken > len(head) * 0.2)
 
 
 def _utf16_without_bom(head: bytes) -> str:
@@ -133,6 +145,7 @@ def windows(name: str, stream: BinaryIO) -> Iterator[Window]:
     start = 0
     decoder: codecs.IncrementalDecoder | None = None
     first = True
+    some = False
     taken = 0
     while True:
         try:
@@ -145,6 +158,8 @@ def windows(name: str, stream: BinaryIO) -> Iterator[Window]:
         taken += len(chunk)
         last = not chunk
         if first:
+            if chunk.startswith((_GZIP, _ZSTD)):
+                raise InputError(f"{name}: this is compressed; decompress it first (zcat, zstdcat), or name the file")
             _refuse_binary(name, chunk[:512])
             decoder = _decoder(chunk)
             first = False
@@ -153,22 +168,16 @@ def windows(name: str, stream: BinaryIO) -> Iterator[Window]:
         if decoder is not None:
             chunk = decoder.decode(chunk, final=last).encode("utf-8", "replace")
         data = pending + chunk
-        if last:
-            clean = _clean(data)
-            if clean:
-                yield Window(clean, min(start, len(clean)), len(clean), line, True)
-            return
-        cut = _cut(data, start)
-        if cut <= start:
+        cut = len(data) if last else _cut(data, start)
+        if not last and cut <= start:
             pending = data
             continue
-        clean = _clean(data)
-        if len(clean) == len(data):
-            yield Window(clean, start, cut, line, False)
-        else:
-            before, middle = _clean(data[:start]), _clean(data[start:cut])
-            clean = before + middle + _clean(data[cut:])
-            yield Window(clean, len(before), len(before) + len(middle), line, False)
+        window = _window(data, start, cut, line, last)
+        if window.data or some:
+            some = True
+            yield window
+        if last:
+            return
         keep = _keep_from(data, cut)
         line += data.count(b"\n", 0, keep)
         pending, start = data[keep:], cut - keep
@@ -183,7 +192,7 @@ def _size_now(stream: BinaryIO) -> int | None:
     except (OSError, ValueError, AttributeError):
         return None
     plain = stat.S_ISREG(info.st_mode) and type(stream).__module__ in ("_io", "io")
-    return info.st_size if plain else None
+    return info.st_size if plain and info.st_size else None  # files of /proc call themselves empty
 
 
 def _decoder(head: bytes) -> codecs.IncrementalDecoder | None:
@@ -211,31 +220,57 @@ def _keep_from(data: bytes, cut: int) -> int:
     return keep if keep else cut - 1024
 
 
+def _window(data: bytes, start: int, cut: int, line: int, last: bool) -> Window:
+    """Clean the text; `start` and `cut` are moved to where their lines are then."""
+    parts = [_clean(data)]
+    if len(parts[0]) != len(data):
+        parts = [_clean(data[:start]), _clean(data[start:cut]), _clean(data[cut:])]
+        start, cut = len(parts[0]), len(parts[0]) + len(parts[1])
+    clean = b"".join(parts)
+    if b"\xe2" in clean and (_BAR in clean or _CORNER in clean):
+        clean, (start, cut) = unbox(clean, (start, cut))
+    return Window(clean, start, cut, line, last)
+
+
 def _clean(data: bytes) -> bytes:
+    """Without colour codes and NULs; nothing is taken that reaches over a line end."""
     if b"\x1b" in data or b"#033[" in data:
         data = _ANSI.sub(b"", data)
     if b"\0" in data:
         data = data.replace(b"\0", b"")
-    if _CORNER in data:
-        data = unbox(data)
     return data
 
 
-def unbox(data: bytes) -> bytes:
-    """Take Rich's boxes off tracebacks; lines keep their numbers, and what Rich wrapped behind the box is joined again."""
-    lines = data.split(b"\n")
+def unbox(data: bytes, places: Sequence[int] = ()) -> tuple[bytes, list[int]]:
+    """Take Rich's boxes off tracebacks; lines keep their numbers, and what Rich wrapped behind the box is joined again.
+
+    `places` are offsets; they come back as offsets of the same line (or of the same distance to its end).
+    """
+    old = data.split(b"\n")
+    lines = old.copy()
     for index, line in enumerate(lines):
         head = line.lstrip()
         if head.startswith(_BAR) and line.rstrip().endswith(_BAR):
             inner = line.rstrip()[: -len(_BAR)]
             place = inner.find(_BAR) + len(_BAR)
             lines[index] = (inner[: place - len(_BAR)] + inner[place + 1 :]).rstrip()
-        elif head.startswith("╰".encode()):
+        elif head.startswith(_END):
             lines[index] = b""
             _join_wrapped(lines, index + 1)
         elif head.startswith(_CORNER) and b"Traceback" in line:
             lines[index] = b"Traceback (most recent call last):"
-    return b"\n".join(lines)
+    return b"\n".join(lines), [_moved(place, old, lines) for place in places]
+
+
+def _moved(place: int, old: list[bytes], new: list[bytes]) -> int:
+    """Where an offset of the old lines is in the new ones."""
+    before = after = 0
+    for was, now in zip(old, new, strict=True):
+        if place <= before + len(was):
+            return after + (len(now) if place == before + len(was) else min(place - before, len(now)))
+        before += len(was) + 1
+        after += len(now) + 1
+    return after - 1
 
 
 def _join_wrapped(lines: list[bytes], first: int) -> None:

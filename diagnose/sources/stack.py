@@ -18,13 +18,16 @@ _FRAME = re.compile(
     | (?P<rfile>(?:/|~|[A-Za-z]:[\\/])[^:"]{1,400}\.py):(?P<rline>\d{1,9})[ ]in[ ](?P<rfunction>\S{1,200}).*
     | (?P<ofile>(?:/|~|[A-Za-z]:[\\/])[^:"]{1,400}\.py)[ ]in[ ](?P<ofunction>[\w.<>]{1,200})\(.*
     | (?:Cell|Input)[ ]In[ ]?\[(?P<cell>\d{1,6})\].*
+    | <ipython-input-(?P<ocell>\d{1,6})-[0-9a-f]{1,40}>[ ]in[ ].*
     )$""",
     re.VERBOSE,
 )
 _HEADER = "Traceback (most recent call last)"
 _CHAINS = ("During handling of the above exception, another exception occurred", "The above exception was the direct cause of the following exception")
+_BRANCH = re.compile(r"^\s*\+(?:(?:-\+)?-{10,} (?:\d+|\.\.\.) -{10,}|-{20,})$")
+"""The rule that an exception group prints between its exceptions, and at its end."""
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]{0,200})(?::[ ]?(?P<message>.*))?$")
-_NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception|Exit|Interrupt|Timeout|Failed|Died))(?::[ ]?(?P<message>.*))?$")
+_NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception|ExceptionGroup|Exit|Interrupt|Timeout|Failed|Died))(?::[ ]?(?P<message>.*))?$")
 _CLASS = re.compile(r"(?:^|[._])_?[A-Z]\w*$|error$")
 _CODE = re.compile(r"^(?:\s{2,}\S|-+>\s*\[?\d+[\]\s]|\s*\^+\s*$|\t|\s*~+\^|\s*\[Previous line repeated|frame #\d+:|\s*\.\.\.)")
 
@@ -54,7 +57,7 @@ def kind(body: str) -> str:
         return "blank"
     if _HEADER in body:
         return "header"
-    if body.startswith(_CHAINS) or body.lstrip().startswith(_CHAINS):
+    if body.lstrip().startswith(_CHAINS) or _BRANCH.match(body):
         return "chain"
     if _FRAME.match(body):
         return "frame"
@@ -71,8 +74,9 @@ def frame(body: str) -> Frame | None:
     if not found:
         return None
     part = found.groupdict()
-    if part["cell"]:
-        return Frame(f"cell {part['cell']}", 0, "<module>", "user", f"cell {part['cell']}:<module>")
+    cell = part["cell"] or part["ocell"]
+    if cell:
+        return Frame(f"cell {cell}", 0, "<module>", "user", f"cell {cell}:<module>")
     file = part["file"] or part["jfile"] or part["rfile"] or part["ofile"] or ""
     number = int(part["line"] or part["jline"] or part["rline"] or 0)
     function = (part["function"] or part["jfunction"] or part["rfunction"] or part["ofunction"] or "<module>").strip()

@@ -32,6 +32,7 @@ class _Node:
 
     finding: Finding
     symptoms: list[_Node] = field(default_factory=list)
+    same_line: list[Finding] = field(default_factory=list)
 
     @property
     def rule_id(self) -> str:
@@ -86,7 +87,7 @@ def _order(finding: Finding, case: Case) -> tuple[float, ...]:
 
 def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     """Take out what is said better by another finding, and hang what is explained under what explains it."""
-    nodes = [node for node in nodes if not _said_better(rules, node, nodes)]
+    nodes = _most_telling(rules, nodes)
     parents: dict[int, _Node] = {}
     for node in nodes:
         parent = next((other for other in nodes if other is not node and _explains(rules, other, node)), None)
@@ -106,28 +107,34 @@ def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     return roots
 
 
-def _said_better(rules: RuleSet, node: _Node, nodes: list[_Node]) -> bool:
-    """Whether each line of a general or wrapping finding is also the line of a finding that tells more of it."""
-    mine = _places(node.finding)
-    if not mine or node.finding.rule.kind == "specific":
-        return False
-    better: set[tuple[str, int]] = set()
-    for other in nodes:
-        if other is not node and _tells_more(rules, other.finding, node.finding):
-            better |= _places(other.finding)
-    return mine <= better
+def _most_telling(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
+    """Without the general and wrapping findings all of whose lines are told better by others, which remember them."""
+    kept: list[_Node] = []
+    for node in nodes:
+        better = [other for other in nodes if other is not node and _tells_more(rules, other.finding, node.finding)]
+        mine = _places(node.finding)
+        said = {place for other in better for place in _places(other.finding)}
+        if node.finding.rule.kind == "specific" or not mine or not mine <= said:
+            kept.append(node)
+            continue
+        for other in better:
+            if _places(other.finding) & mine:
+                other.same_line.append(node.finding)
+    return kept
 
 
 def _tells_more(rules: RuleSet, one: Finding, other: Finding) -> bool:
     """Whether a finding says more of a line than another: specific before wrapping before general rules.
 
-    Among general ones the pattern that names more of the line does, then the rule that leads to the other one.
+    Among general ones the rule that leads to the other one does, then the pattern that names more of the line.
     """
     if (_tier(one) < 4) != (_tier(other) < 4):
         return _tier(one) < 4
     kinds = ("specific", "wrapper", "general")
     if one.rule.kind != other.rule.kind:
         return kinds.index(one.rule.kind) < kinds.index(other.rule.kind)
+    if other.rule.id in one.rule.leads_to or one.rule.id in other.rule.leads_to:
+        return other.rule.id in one.rule.leads_to
     if one.pinned != other.pinned:
         return one.pinned > other.pinned
     if _leads_to(rules, other.rule.id, one.rule.id):
@@ -183,7 +190,7 @@ def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
     finding = node.finding
     rule = finding.rule
     values = _values(finding, case)
-    symptom = _symptom_leaf(rules, finding)
+    symptom = _symptom_leaf(rules, node)
     return Cause(
         rule=rule.id,
         title=render(rule.title, values),
@@ -207,9 +214,13 @@ def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
     )
 
 
-def _symptom_leaf(rules: RuleSet, finding: Finding) -> str:
-    if finding.rule.labels.symptom != Taxonomy.OF_THE_EXCEPTION:
-        return finding.rule.labels.symptom
+def _symptom_leaf(rules: RuleSet, node: _Node) -> str:
+    """The rule's symptom; for `of-the-exception` what another rule makes of the same line, else the class's symptom."""
+    finding = node.finding
+    told = [item.rule.labels.symptom for item in (finding, *node.same_line)]
+    known = [symptom for symptom in told if symptom != Taxonomy.OF_THE_EXCEPTION]
+    if known:
+        return known[0]
     raised = finding.raised[0] if finding.raised else None
     return rules.symptom_of(raised.exception if raised else finding.captures.get("exception", ""))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from io import BytesIO
 from typing import BinaryIO
@@ -25,7 +26,7 @@ def case_of_files(rules: RuleSet, paths: Sequence[str], standard_input: BinaryIO
         except InputError as error:
             if len(inputs) == 1:
                 raise
-            failed.append(Unchecked(path, str(error)))
+            failed.append(Unchecked(_name(path), _name(str(error))))
     if failed and not parts:
         raise InputError("\n".join(item.why for item in failed))
     return _join(parts, failed)
@@ -40,7 +41,12 @@ def _read(rules: RuleSet, path: str, standard_input: BinaryIO) -> Case:
     if path == "-":
         return _read_stream(rules, "-", standard_input)
     with open_input(path) as stream:
-        return _read_stream(rules, path, stream)
+        return _read_stream(rules, _name(path), stream)
+
+
+def _name(path: str) -> str:
+    """A path as it can be written: bytes that are not UTF-8 are marked."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _read_stream(rules: RuleSet, origin: str, stream: BinaryIO) -> Case:

@@ -11,7 +11,6 @@ from diagnose.predicate import Value
 _TEMPLATE = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
 _SAFE = re.compile(r"[\w./:@%+=,~-]+")
 _SAFE_IN_QUOTES = re.compile(r"[\w./:@%+=,~ -]+")
-_QUOTING = re.compile(r"""\\.|(?:^|(?<=\s))\#[^\n]*|["']""", re.DOTALL)
 
 
 def render(text: str, values: Mapping[str, Value]) -> str:
@@ -30,15 +29,14 @@ def render_command(text: str, values: Mapping[str, Value]) -> str:
     Where the command has quotes of its own around a value, such a value is shown as if it were missing: a log can hold
     any text, and must not write the command that its reader will run.
     """
-    parts: list[str] = []
-    at, quote = 0, ""
-    for found in _TEMPLATE.finditer(text):
-        literal = text[at : found.start()]
-        quote = _open_quote(literal, quote)
+
+    def fill(found: re.Match[str]) -> str:
         value = values.get(found[1])
-        parts += [literal, _missing(found) if value is None or value == "" else _word(found, str(value), quote)]
-        at = found.end()
-    return "".join(parts) + text[at:]
+        if value is None or value == "":
+            return _missing(found)
+        return _word(found, str(value), _within(_TEMPLATE.sub("x", text[: found.start()])))
+
+    return _TEMPLATE.sub(fill, text) if "{{" in text else text
 
 
 def _missing(found: re.Match[str]) -> str:
@@ -53,15 +51,19 @@ def _word(found: re.Match[str], value: str, quote: str) -> str:
     return value if _SAFE_IN_QUOTES.fullmatch(value) else _missing(found)
 
 
-def _open_quote(text: str, quote: str) -> str:
-    """The shell's quote that is open behind a text, given the one that was open before it."""
-    at = 0
-    while found := _QUOTING.search(text, at):
-        mark, at = found[0], found.end()
-        if quote == "'" and mark.startswith("\\"):
-            at = found.start() + 1  # between single quotes a backslash is a backslash
-        elif quote and mark.startswith("#"):
-            at = found.start() + 1
-        elif mark in ("'", '"') and quote in ("", mark):
-            quote = "" if quote else mark
-    return quote
+def _within(text: str) -> str:
+    """What is open at the end of a part of a command: a quote mark, a comment (`#`), or nothing."""
+    state, before, escaped = "", "\n", False
+    for char in text:
+        if escaped:
+            escaped = False
+        elif state == "#":
+            state = "" if char == "\n" else "#"
+        elif char == "\\" and state != "'":
+            escaped = True
+        elif char == state:
+            state = ""
+        elif not state and (char in "'\"" or (char == "#" and before.isspace())):
+            state = char
+        before = char
+    return state

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import Enum
+from io import TextIOWrapper
 from typing import Annotated, Optional
 
 import typer
@@ -103,16 +105,28 @@ def new(
     raise typer.Exit(run(rule, family, into))
 
 
+class _Stopped(BaseException):
+    """Ctrl-C. Not KeyboardInterrupt, which Typer would turn into exit code 1: "something was found"."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Stopped
+
+
 def main() -> None:
     """Run the command line; what goes wrong is told in a sentence on stderr, with exit code 2."""
+    signal.signal(signal.SIGINT, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no UTF-8
     try:
         app()
     except DoctorError as error:
-        typer.echo(f"llmdoctor: {error}", err=True)
+        from diagnose.formats.layout import visible
+
+        for line in str(error).split("\n"):
+            typer.echo(f"llmdoctor: {visible(line)}", err=True)
         sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(2)
-    except KeyboardInterrupt:
+    except _Stopped:
         typer.echo("llmdoctor: stopped", err=True)
         sys.exit(2)

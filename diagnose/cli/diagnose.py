@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from io import BytesIO
 from typing import BinaryIO
 
 from diagnose import ruleset
 from diagnose.causes import diagnose
 from diagnose.collect import case_of_files
+from diagnose.errors import InputError
 from diagnose.formats import formatter
 from diagnose.match import match
 from diagnose.model import SEVERITIES, Diagnosis
@@ -17,7 +19,8 @@ from diagnose.model import SEVERITIES, Diagnosis
 def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str]) -> int:
     """Diagnose and print; the exit code tells whether something at or above the threshold was found."""
     rules = ruleset.load(rule_folders)
-    case = case_of_files(rules, logs or ["-"], _standard_input(logs))
+    wanted = logs or ["-"]
+    case = case_of_files(rules, wanted, _standard_input(logs) if "-" in wanted else BytesIO())
     diagnosis = diagnose(rules, case, match(rules, case))
     _print(diagnosis, format_name)
     return exit_code(diagnosis, fail_on)
@@ -32,7 +35,9 @@ def exit_code(diagnosis: Diagnosis, fail_on: str) -> int:
 
 
 def _standard_input(logs: list[str]) -> BinaryIO:
-    if not logs and sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin is None:
+        raise InputError("standard input is closed; name a log file, or pipe one in")
+    if not logs and sys.stdin.isatty():
         print("Paste the log, then press Ctrl-D on an empty line (Ctrl-Z, Enter on Windows):", file=sys.stderr)
     return sys.stdin.buffer
 
@@ -43,9 +48,11 @@ def _print(diagnosis: Diagnosis, format_name: str) -> None:
 
         show(diagnosis)
         return
+    if sys.stdout is None:  # closed by who started us: the exit code alone is wanted
+        return
     sys.stdout.buffer.write(formatter(format_name)(diagnosis).encode("utf-8", "replace"))
     sys.stdout.buffer.flush()
 
 
 def _in_colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

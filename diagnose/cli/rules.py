@@ -80,7 +80,7 @@ def _report(mistakes: list[Mistake]) -> int:
 
 def new(rule: str, family: str, into: str) -> int:
     """Write a rule file with every required key."""
-    if not ID.match(rule):
+    if not ID.fullmatch(rule):
         raise DoctorError(f"id {rule!r} must be kebab-case: lower case letters, digits and hyphens")
     folder = os.path.join(into, family) if family else into
     path = os.path.join(folder, f"{rule}.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ WIDTH = 80
 _MARKS = {"error": "✗", "warning": "!", "note": "·"}
 _CERTAINTY = {"confirmed": "confirmed by facts", "likely": "likely", "possible": "possible"}
 _RESTART = {"may-help": "Restarting may help.", "cannot-help": "Restarting cannot help: it will fail again in the same way."}
+_UNSEEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MOST_OTHERS = 8
 MOST_SHARES = 4
 
@@ -24,8 +26,17 @@ class Styled:
     text: str
 
 
+def visible(text: str) -> str:
+    """One line with what steers a terminal (escapes, carriage returns, marks that turn text around) spelled out."""
+    return _UNSEEN.sub(lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\x80" else f"\\u{ord(found[0]):04x}", text)
+
+
 def lines(diagnosis: Diagnosis) -> Iterator[Styled]:
-    """The whole report."""
+    """The whole report, safe to print on a terminal."""
+    return (Styled(line.role, visible(line.text)) for line in _report(diagnosis))
+
+
+def _report(diagnosis: Diagnosis) -> Iterator[Styled]:
     if not diagnosis.diagnoses:
         yield from _nothing_found(diagnosis)
     else:
@@ -98,7 +109,7 @@ def _quote(item: Evidence, several: bool) -> Iterator[Styled]:
         return
     place = f"{item.origin}:{item.line}" if several or item.origin != "-" else f"line {item.line}"
     yield Styled("faint", f"  {place}")
-    for row in item.text.splitlines()[:3]:
+    for row in item.text.split("\n")[:3]:
         yield Styled("quote", f"    {_shorten(row.strip(), 300)}")
 
 
@@ -108,11 +119,11 @@ def _shorten(text: str, most: int) -> str:
 
 def _fix(number: int, fix: Fix) -> Iterator[Styled]:
     yield from _wrapped("prose", fix.do, f"  {number}. ", "     ")
-    for row in fix.run.splitlines():
+    for row in fix.run.split("\n") if fix.run else ():
         yield Styled("command", f"       {row}")
     if fix.verify:
         yield Styled("prose", "     to verify:")
-        for row in fix.verify.splitlines():
+        for row in fix.verify.split("\n"):
             yield Styled("command", f"       {row}")
     if fix.expect:
         yield from _wrapped("prose", f"expect: {fix.expect}", "     ", "       ")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from diagnose.formats.layout import ranges
+from diagnose.formats.layout import ranges, visible
 from diagnose.model import Cause, Diagnosis, Evidence
+
+_CODE_SPAN = re.compile(r"((?<!`)(`{1,20})(?!`).{1,2000}?(?<!`)\2(?!`))")
+_MARKUP = re.compile(r"[\\*`\[\]~]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def write(diagnosis: Diagnosis) -> str:
@@ -28,14 +32,14 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"### No known failure in {diagnosis.lines:,} lines"
         yield ""
         for item in diagnosis.recognised:
-            where = f", raised at `{item.frame}`" if item.frame else ""
+            where = f", raised at {_code(item.frame)}" if item.frame else ""
             yield f"- line {item.line}: {_code(item.text)}{where}"
         yield ""
     if diagnosis.advice:
         yield "#### What would settle it"
         yield ""
         for advice in diagnosis.advice:
-            yield f"- {advice.what}" + (f": {_code(advice.run)}" if advice.run else "")
+            yield f"- {_plain(advice.what)}" + (f": {_code(advice.run)}" if advice.run else "")
         yield ""
     for unchecked in diagnosis.unchecked:
         yield f"- not checked: {_plain(unchecked.what)}: {_plain(unchecked.why)}"
@@ -79,7 +83,7 @@ def _cause(cause: Cause) -> Iterator[str]:
 
 def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     for item in evidence:
-        yield f"{item.origin if item.origin != '-' else 'input'}, line {item.line}:" if item.role != "fact" else "known:"
+        yield f"{_plain(item.origin) if item.origin != '-' else 'input'}, line {item.line}:" if item.role != "fact" else "known:"
         yield from _fenced(item.text, "")
         yield ""
 
@@ -89,7 +93,7 @@ def _fenced(text: str, language: str) -> list[str]:
     fence = "```"
     while fence in text:
         fence += "`"
-    return [fence + language, *text.splitlines(), fence]
+    return [fence + language, *map(visible, text.split("\n")), fence]
 
 
 def _code(text: str) -> str:
@@ -97,9 +101,14 @@ def _code(text: str) -> str:
     while mark in text:
         mark += "`"
     pad = " " if "`" in text else ""
-    return f"{mark}{pad}{' '.join(text.split())}{pad}{mark}"
+    return f"{mark}{pad}{visible(' '.join(text.split()))}{pad}{mark}"
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: no HTML, no mentions of people."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u200b").replace("*", "\\*")
+    """Text that Markdown shows as it is: no HTML, no links, no mentions of people. Code between backquotes stays code."""
+    parts = _CODE_SPAN.split(visible(" ".join(text.split())))
+    for index in range(0, len(parts), 3):
+        words = _MARKUP.sub(r"\\\g<0>", parts[index]).replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u200b")
+        parts[index] = words
+    # Each split gives the words, the whole span, and its backquotes; the span holds the backquotes already.
+    return "".join(part for index, part in enumerate(parts) if index % 3 < 2)

@@ -66,7 +66,7 @@ class LogReader:
         self._scanner = scanner
         self._by_start: dict[tuple[int, int], _Seen] = {}
         self._by_shape: dict[bytes, _Seen] = {}
-        self._covered: dict[int, _Seen] = {}
+        self._covered: dict[tuple[int, str], _Seen] = {}
         self._shapes = [0] * len(scanner.owners)
 
     def read(self, stream: BinaryIO) -> Iterator[Window]:
@@ -82,32 +82,34 @@ class LogReader:
 
     def _take(self, window: Window) -> None:
         view = _View(window)
-        taken = -1
+        taken = 0
         for text, end in self._scanner.find(memoryview(window.data)[window.start : window.end]):
             at = window.start + end
-            start = window.data.rfind(b"\n", 0, at) + 1
-            if start != taken and self._take_line(view, text, start, at):
-                taken = start
+            if at > taken:
+                taken = self._take_place(view, text, at)
         self.lines = window.line + window.data.count(b"\n") if window.last else self.lines
         if window.last and window.data.endswith(b"\n"):
             self.lines -= 1
         self.size += window.end - window.start
 
-    def _take_line(self, view: _View, text: int, start: int, at: int) -> bool:
-        """Keep or count the record that a place is in; false if there are too many of its kind already."""
+    def _take_place(self, view: _View, text: int, at: int) -> int:
+        """Keep or count the record that a place is in, unless there are too many of its kind; to where it was looked at."""
         if self._shapes[text] >= KEEP_SHAPES or len(self._by_start) >= KEEP_EVENTS:
             self.skipped += 1
-            return False
-        start, stop = view.bounds(start, at)
+            return 0
+        start, stop = view.bounds(at)
         shape = view.data[start:stop].translate(None, _DIGITS)
-        if shape in self._by_shape:
-            self._again(view, self._by_shape[shape], shape, start, stop)
-            return True
+        seen = self._by_shape.get(shape)
+        if seen is not None:
+            self._again(view, seen, shape, start, stop)
+            return stop
         self._shapes[text] += 1
         row = view.row(start, stop)
-        if row.number in self._covered:
-            self._by_shape[shape] = self._covered[row.number]
-            return True
+        self._by_shape[shape] = self._covered.get((row.number, row.text)) or self._keep(view, row)
+        return stop
+
+    def _keep(self, view: _View, row: _Row) -> _Seen:
+        """Keep the record that a row belongs to."""
         rows = _event_rows(view, row)
         key = (rows[0].number, rows[0].start)
         seen = self._by_start.get(key)
@@ -119,9 +121,8 @@ class LogReader:
         elif rows[-1].number > seen.event.end_line:  # seen from its end, a record can be longer than from its start
             seen.event = _event(self.origin, rows, view.around(rows[0].start, rows[-1].end))
         for item in rows:
-            self._covered[item.number] = seen
-        self._by_shape[shape] = seen
-        return True
+            self._covered[item.number, item.text] = seen
+        return seen
 
     def _again(self, view: _View, seen: _Seen, shape: bytes, start: int, stop: int) -> None:
         """Count a line said again. A record of several such lines was said as often as the commonest of them."""
@@ -139,11 +140,12 @@ class _View:
         self.data = window.data
         self._anchor = (0, window.line)
 
-    def bounds(self, start: int, at: int) -> tuple[int, int]:
+    def bounds(self, at: int) -> tuple[int, int]:
         """Start and end of the piece of line around `at`: between carriage returns, and EXCERPT bytes at most."""
-        stop = self.data.find(b"\n", at)
-        stop = len(self.data) if stop < 0 else stop
-        start, stop = max(start, at - EXCERPT), min(stop, at + EXCERPT)
+        least, most = max(0, at - EXCERPT), min(len(self.data), at + EXCERPT)
+        start = max(self.data.rfind(b"\n", least, at) + 1, least)
+        stop = self.data.find(b"\n", at, most)
+        stop = most if stop < 0 else stop
         returned = self.data.rfind(b"\r", start, at) + 1
         start = max(start, returned)
         next_return = self.data.find(b"\r", at, stop)

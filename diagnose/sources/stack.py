@@ -24,8 +24,8 @@ _FRAME = re.compile(
 )
 _HEADER = "Traceback (most recent call last)"
 _CHAINS = ("During handling of the above exception, another exception occurred", "The above exception was the direct cause of the following exception")
-_BRANCH = re.compile(r"^\s*\+(?:(?:-\+)?-{10,} (?:\d+|\.\.\.) -{10,}|-{20,})$")
-"""The rule that an exception group prints between its exceptions, and at its end."""
+_BRANCH = re.compile(r"^\s*\+(?:-\+)?-{10,} (?:\d+|\.\.\.) -{10,}$")
+_BRANCHES_END = re.compile(r"^\s*\+-{20,}$")
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]{0,200})(?::[ ]?(?P<message>.*))?$")
 _NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception|ExceptionGroup|Exit|Interrupt|Timeout|Failed|Died))(?::[ ]?(?P<message>.*))?$")
 _CLASS = re.compile(r"(?:^|[._])_?[A-Z]\w*$|error$")
@@ -53,7 +53,7 @@ _PHASES: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 def kind(body: str) -> str:
     """What a line (without prefixes) is in a traceback: header, frame, code, chain, blank, exception, or other."""
-    if not body.strip():
+    if not body.strip() or _BRANCHES_END.match(body):
         return "blank"
     if _HEADER in body:
         return "header"

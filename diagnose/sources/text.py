@@ -93,6 +93,8 @@ def open_input(path: str) -> BinaryIO:
         raise InputError(f"{path}: not allowed to read it; copy it, or run as a user who may") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
+    except ValueError:
+        raise InputError(f"{path!r}: no file can have this name") from None
 
 
 def _decompressed(path: str, head: bytes) -> BinaryIO:
@@ -103,7 +105,7 @@ def _decompressed(path: str, head: bytes) -> BinaryIO:
     if head.startswith(_ZSTD):
         import zstandard
 
-        return zstandard.open(path, "rb")  # type: ignore[no-any-return]
+        return zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True)  # type: ignore[return-value]
     return open(path, "rb")
 
 
@@ -217,7 +219,7 @@ def _keep_from(data: bytes, cut: int) -> int:
     if cut <= BEHIND:
         return 0
     keep = data.find(b"\n", cut - BEHIND, cut) + 1
-    return keep if keep else cut - 1024
+    return keep if keep else cut - min(BEHIND, 1024)
 
 
 def _window(data: bytes, start: int, cut: int, line: int, last: bool) -> Window:

@@ -14,6 +14,11 @@ from diagnose.predicate import Value
 from diagnose.ruleset import Pattern, RuleSet
 from diagnose.sources.stack import culprit, kind
 
+_ADVICE = re.compile(
+    r"\bif you(?:'re| are)? (?:see|seeing|get|getting|encounter|encountering|run into|running into|hit)\b.{0,60}\b(?:error|message|exception|warning)",
+    re.IGNORECASE,
+)
+
 KEEP = 50
 """How many events are kept as evidence of one finding."""
 
@@ -150,7 +155,7 @@ def event_values(event: Event, raised: Raised | None, captures: Mapping[str, str
 
 
 def _judge(rule: Rule, hit: _Hit, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:
-    certainty: Certainty = rule.certainty
+    certainty: Certainty = "possible" if _is_advice(hit.event) else rule.certainty
     used: tuple[Fact, ...] = ()
     missing: tuple[str, ...] = ()
     if rule.match.facts:
@@ -162,6 +167,12 @@ def _judge(rule: Rule, hit: _Hit, values: Mapping[str, Value], facts: Mapping[st
             certainty = "confirmed"
         used = tuple(facts[name] for name in names if name in facts)
     return Finding(rule, certainty, hit.captures, (hit.event,), (hit.line,), (hit.raised,), used, missing, hit.pinned)
+
+
+def _is_advice(event: Event) -> bool:
+    """Whether the lines above an event announce it as an example: a guide that quotes an error reports no failure."""
+    above, _, _ = event.near.partition(event.lines[0].text[:200])
+    return _ADVICE.search("\n".join(above.splitlines()[-4:])) is not None
 
 
 def _judge_environment(rule: Rule, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:

@@ -125,16 +125,16 @@ def test_a_rule_is_read_as_it_is_written(tmp_path: Path) -> None:
         ("    - 'there is memory'", "    - {facts: {gpu.count: 1}}", 20, "this example has no log text"),
         ("    - 'there is memory'", "    - {lag: a}", 20, "unknown key 'lag' in an example; did you mean 'log'?"),
         ("    - 'there is memory'", "    - [a]", 20, "an example is a log text, or a mapping"),
-        ("there is memory", "there is \"memory\"'\n    - \"\\ud800", 21, "half of a surrogate pair"),
+        ("    - 'there is memory'", '    - "\\ud800"', 20, "is not valid YAML"),
         ("why: |", "why: !!python/object/apply:os.system |", 10, "is not allowed in a rule"),
-        ("fix:\n", "fix: !mine\n", 13, "tag !mine is not allowed in a rule"),
+        ("fix:\n", "fix: !mine\n", 12, "tag !mine is not allowed in a rule"),
         ("severity: error", "severity: !!int error", 3, "not a value that can be read"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
     """Each kind of mistake has a sentence and the line that it stands on."""
     assert old in GOOD
-    found = told(tmp_path, GOOD.replace(old, new, 1).replace("there is \"memory\"'\n    - \"\\ud800'", "there'\n    - \"\\ud800\""))
+    found = told(tmp_path, GOOD.replace(old, new, 1))
     assert [said] == [said for at, message in found if at == line and said in message][:1], found
 
 
@@ -147,7 +147,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, lin
         ("- a\n- b\n", 1, "a rule is a mapping of keys"),
         ("id: a\ntitle: [b\n", 3, "is not valid YAML"),
         ("id: a\n\ttitle: b\n", 2, "is not valid YAML"),
-        ("id: a\ntitle: 'b\n", 2, "is not valid YAML"),
+        ("id: a\ntitle: 'b\n", 3, "is not valid YAML"),
         ("id: a\n---\nid: b\n", 2, "is not valid YAML"),
         ("id: a\ntitle: \x01\n", 2, "is not valid YAML"),
         ("id: a\nwhy: &x text\ntitle: *x\n", 2, "anchors and aliases (x) are not allowed"),
@@ -158,7 +158,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, old: str, new: str, lin
         (b"id: a\ntitle: \xff\xfe\n", 2, "is not UTF-8 text"),
         (b"id: a\n" + b"#" * MOST_BYTES, 0, "is larger than 256 KiB"),
         ("id: a\nwhy: " + "9" * 5000, 2, "is not a value that can be read"),
-        ("id: 1e999\n", 1, "must be kebab-case"),
+        ("id: .inf\n", 1, "must be kebab-case"),
         ("<<: {id: a}\n", 1, "unknown key '<<'"),
     ],
 )  # fmt: skip

@@ -27,7 +27,7 @@ _CHAINS = ("During handling of the above exception, another exception occurred",
 _BRANCH = re.compile(r"^\s*\+(?:-\+)?-{10,} (?:\d+|\.\.\.) -{10,}$")
 _BRANCHES_END = re.compile(r"^\s*\+-{20,}$")
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]{0,200})(?::[ ]?(?P<message>.*))?$")
-_NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception|ExceptionGroup|Exit|Interrupt|Timeout|Failed|Died))(?::[ ]?(?P<message>.*))?$")
+_NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Z]\w{0,80}(?:Error|Exception|Exit|Interrupt|Timeout|Failed|Died)|Exception|(?:Base)?ExceptionGroup))(?::[ ]?(?P<message>.*))?$")
 _CLASS = re.compile(r"(?:^|[._])_?[A-Z]\w*$|error$")
 _CODE = re.compile(r"^(?:\s{2,}\S|-+>\s*\[?\d+[\]\s]|\s*\^+\s*$|\t|\s*~+\^|\s*\[Previous line repeated|frame #\d+:|\s*\.\.\.)")
 

@@ -1,0 +1,197 @@
+"""Findings → diagnosis: the cause first, its consequences under it, and what was not known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diagnose.causes import diagnose
+from diagnose.collect import case_of_files
+from diagnose.match import match
+from diagnose.model import Diagnosis
+from tests.support import OUT_OF_MEMORY, TAXONOMY, diagnosis_of, rule, ruleset_of
+
+GAP = "INFO 11-02 09:14:02 [core.py:1] all is well so far\n"
+FRAME = '  File "/opt/venv/lib/python3.12/site-packages/{0}.py", line 7, in run\n    work()\n'
+
+
+def order(diagnosis: Diagnosis) -> list[str]:
+    return [cause.rule for cause in diagnosis.diagnoses]
+
+
+def under(diagnosis: Diagnosis) -> list[list[str]]:
+    return [[symptom.rule for symptom in cause.symptoms] for cause in diagnosis.diagnoses]
+
+
+def traceback(message: str, package: str = "vllm/a") -> str:
+    return f"Traceback (most recent call last):\n{FRAME.format(package)}{message}\n"
+
+
+def several(tmp_path: Path, *rules: dict[str, Any], **logs: str) -> Diagnosis:
+    """The diagnosis of several files."""
+    compiled = ruleset_of(tmp_path / "rules", *rules)
+    paths = []
+    for name, text in logs.items():
+        (tmp_path / f"{name}.log").write_text(text, encoding="utf-8")
+        paths.append(str(tmp_path / f"{name}.log"))
+    case = case_of_files(compiled, paths, None)  # type: ignore[arg-type]
+    return diagnose(compiled, case, match(compiled, case))
+
+
+def test_specific_above_general_above_warning_above_note(tmp_path: Path) -> None:
+    """Whatever stands first in the log: the specific cause leads, the note comes last."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("a-note", "words of the note", severity="note"),
+        rule("a-warning", "words of the warning", severity="warning"),
+        rule("a-general", "words of the general one", kind="general"),
+        rule("a-possible", "words of the possible one", certainty="possible"),
+        rule("a-cause", "words of the cause"),
+    )
+    parts = ("note", "warning", "possible one", "general one", "cause")
+    text = GAP.join(f"words of the {part}\n" for part in parts)
+    assert ["a-cause", "a-general", "a-possible", "a-warning", "a-note"] == order(diagnosis_of(rules, text))
+
+
+def test_a_general_finding_on_the_line_of_a_specific_one_is_not_said(tmp_path: Path) -> None:
+    """One line is told once, by the rule that knows it best."""
+    rules = ruleset_of(tmp_path, rule("a-general", "No module named", kind="general"), rule("a-cause", "No module named 'flash_attn'"))
+    assert ["a-cause"] == order(diagnosis_of(rules, "ModuleNotFoundError: No module named 'flash_attn'\n"))
+
+
+def test_a_wrapper_is_a_symptom_of_the_cause(tmp_path: Path) -> None:
+    """"See root cause above" stands under the cause, even where it comes first."""
+    rules = ruleset_of(tmp_path, rule("a-wrapper", "See root cause above", kind="wrapper"), rule("a-cause", "words of the cause"))
+    for text in (f"See root cause above\n{GAP}words of the cause\n", f"words of the cause\n{GAP}See root cause above\n"):
+        found = diagnosis_of(rules, text)
+        assert (["a-cause"], [["a-wrapper"]]) == (order(found), under(found))
+
+
+def test_a_wrapper_alone_says_where_to_look(tmp_path: Path) -> None:
+    """Without the cause in the text the wrapper is told, with advice to bring the other logs."""
+    rules = ruleset_of(tmp_path, rule("a-wrapper", "See root cause above", kind="wrapper"))
+    found = diagnosis_of(rules, "See root cause above\n")
+    assert ["a-wrapper"] == order(found)
+    assert any("logs of all ranks" in advice.what for advice in found.advice)
+
+
+def test_leads_to_puts_the_consequence_under_its_cause(tmp_path: Path) -> None:
+    """What one rule leads to is its symptom, directly or by way of rules that did not match."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("a-cause", "words of the cause", leads_to=["a-link"]),
+        rule("a-link", "words of the link", leads_to=["an-effect"]),
+        rule("an-effect", "words of the effect"),
+    )
+    found = diagnosis_of(rules, f"words of the effect\n{GAP}words of the cause\n")
+    assert (["a-cause"], [["an-effect"]]) == (order(found), under(found))
+
+
+def test_the_first_exception_of_a_chain_is_the_cause(tmp_path: Path) -> None:
+    """Of exceptions chained to one event the first raised leads; the others are its symptoms."""
+    rules = ruleset_of(tmp_path, rule("an-effect", "words of the effect"), rule("a-cause", "words of the cause"))
+    chain = "\nThe above exception was the direct cause of the following exception:\n\n"
+    found = diagnosis_of(rules, traceback("OSError: words of the cause") + chain + traceback("RuntimeError: words of the effect"))
+    assert (["a-cause"], [["an-effect"]]) == (order(found), under(found))
+
+
+def test_among_equals_the_first_in_the_text_leads(tmp_path: Path) -> None:
+    """Two independent causes stand in the order of their lines."""
+    rules = ruleset_of(tmp_path, rule("b-cause", "words of the second"), rule("a-cause", "words of the first"))
+    assert ["a-cause", "b-cause"] == order(diagnosis_of(rules, f"words of the first\n{GAP}words of the second\n"))
+
+
+def test_several_files_are_ordered_by_time(tmp_path: Path) -> None:
+    """The rank that failed first leads, wherever its file stands."""
+    first, second = rule("first-cause", "words of the first"), rule("second-cause", "words of the second")
+    late = "ERROR 11-02 09:15:07 [core.py:1] words of the second\n"
+    early = "ERROR 11-02 09:15:01 [core.py:1] words of the first\n"
+    assert ["first-cause", "second-cause"] == order(several(tmp_path, first, second, a=late, b=early))
+
+
+def test_one_of_several_files_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """The others are diagnosed, and the report says which was not looked at and why."""
+    found = several(tmp_path, rule("a-cause", "words of the cause"), a="words of the cause\n", b="")
+    assert ["a-cause"] == order(found)
+    assert [(str(tmp_path / "b.log"), True)] == [(item.what, "is empty" in item.why) for item in found.unchecked]
+
+
+def test_a_possible_finding_brings_the_study(tmp_path: Path) -> None:
+    """Where only the symptom is certain, it says how often each cause was behind it; else it does not."""
+    labels = {"symptom": OUT_OF_MEMORY, "cause": "hardware-and-resource-limitations/gpu-memory-insufficiency"}
+    rules = ruleset_of(
+        tmp_path,
+        rule("a-possible", "words of the possible one", certainty="possible", labels=labels),
+        rule("a-cause", "words of the cause", labels=labels),
+    )
+    [possible] = diagnosis_of(rules, "words of the possible one\n").diagnoses
+    assert TAXONOMY.symptoms[OUT_OF_MEMORY] == possible.study
+    [likely] = diagnosis_of(rules, "words of the cause\n").diagnoses
+    assert likely.study is None
+
+
+def test_the_symptom_of_the_exception(tmp_path: Path) -> None:
+    """`of-the-exception` becomes the leaf of the class that was raised."""
+    labels = {"symptom": "of-the-exception", "cause": "api-usage-and-interface-issues/function-call-parameter-error"}
+    rules = ruleset_of(tmp_path, rule("a-cause", "words of the cause", labels=labels))
+    for name, leaf in (("TypeError", "crash/value-related-error/typeerror"), ("StrangeError", "crash/other-crashes")):
+        [cause] = diagnosis_of(rules, traceback(f"{name}: words of the cause")).diagnoses
+        assert leaf == cause.symptom
+
+
+def test_fixes_are_chosen_by_what_was_captured(tmp_path: Path) -> None:
+    """An alternative with `when` is shown where it holds; one without always; and never none at all."""
+    fix = [
+        {"do": "Move it", "when": ["capture.free >= 1 GiB"]},
+        {"do": "Shrink {{asked}}", "when": ["capture.free < 1 GiB"]},
+        {"do": "Wait"},
+    ]
+    made = rule("a-cause", r"asked for (?P<asked>\d+ \w+), free: (?P<free>\d+ \w+)", fix=fix)
+    rules = ruleset_of(tmp_path / "a", made)
+    for text, expected in (("asked for 9 GiB, free: 2 GiB", ["Move it", "Wait"]), ("asked for 9 GiB, free: 2 MiB", ["Shrink 9 GiB", "Wait"])):
+        [cause] = diagnosis_of(rules, text).diagnoses
+        assert expected == [fix.do for fix in cause.fix]
+    rules = ruleset_of(tmp_path / "b", rule("a-cause", fix=fix[:1], match={"log": ["words of the cause(?P<free>\\d+)?"]}))
+    assert ["Move it"] == [fix.do for fix in diagnosis_of(rules, "words of the cause").diagnoses[0].fix]
+
+
+def test_texts_carry_the_values_of_the_log(tmp_path: Path) -> None:
+    """Title, why, fix and expectation are told with what was captured, known and launched."""
+    fix = [{"do": "Give {{what}} to {{model}}", "run": "serve {{model}} --by '{{what}}'", "verify": "see {{what}}", "expect": "{{torch.version}}"}]
+    made = rule("a-cause", "lack of (?P<what>[^.]+) here", title="Lacks {{what}}", why="Because of {{what}}", fix=fix)
+    text = "torch==2.3.1\nnon-default args: {'model': '/data/my-model', 'port': 8000}\n(APIServer pid=1) lack of $(reboot) here\n"
+    [cause] = diagnosis_of(ruleset_of(tmp_path, made), text, launch__arg__model="/data/my-model").diagnoses
+    assert ("Lacks $(reboot)", "Because of $(reboot)") == (cause.title, cause.why)
+    assert ("Give $(reboot) to /data/my-model", "serve /data/my-model --by '<what>'") == (cause.fix[0].do, cause.fix[0].run)
+    assert ("see '$(reboot)'", "2.3.1") == (cause.fix[0].verify, cause.fix[0].expect)
+
+
+def test_the_evidence_is_the_line_and_the_frame_to_blame(tmp_path: Path) -> None:
+    """First the line that proves it, then the frame of the library at fault with its code, each with its numbers."""
+    text = GAP + "Traceback (most recent call last):\n" + FRAME.format("vllm/a") + FRAME.format("torch/b") + "OSError: words of the cause\n"
+    [cause] = diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), text).diagnoses
+    assert [(7, 7, "match"), (3, 4, "frame")] == [(item.line, item.end_line, item.role) for item in cause.evidence]
+    assert "OSError: words of the cause" == cause.evidence[0].text
+    assert "vllm/a.py" in cause.evidence[1].text
+
+
+def test_the_same_on_all_ranks_is_told_once(tmp_path: Path) -> None:
+    """Eight ranks with one trouble are one cause, seen eight times, with the ranks that said it."""
+    text = "".join(f"[rank{rank}]: RuntimeError: words of the cause\n" for rank in range(8))
+    [cause] = diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), text).diagnoses
+    assert (8, tuple("01234567")) == (cause.seen, cause.ranks)
+
+
+def test_no_match_is_an_answer(tmp_path: Path) -> None:
+    """Nothing known: no cause, the number of lines read, and what would settle it."""
+    found = diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), "one\ntwo\n")
+    assert ((), 2) == (found.diagnoses, found.lines)
+    assert found.advice
+
+
+def test_what_the_text_does_not_tell_is_unchecked(tmp_path: Path) -> None:
+    """An unknown fact of a finding is listed, with how to get it."""
+    made = rule("a-cause", match={"log": ["words of the cause"], "facts": ["driver.version < 500"]})
+    found = diagnosis_of(ruleset_of(tmp_path, made), "words of the cause\n")
+    assert ["driver.version"] == [item.what for item in found.unchecked]
+    assert "nvidia-smi" in [advice.run for advice in found.advice]

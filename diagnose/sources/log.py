@@ -127,7 +127,7 @@ class LogReader:
     def _again(self, view: _View, seen: _Seen, shape: bytes, start: int, stop: int) -> None:
         """Count a line said again. A record of several such lines was said as often as the commonest of them."""
         again = seen.again[shape] = seen.again.get(shape, 0) + 1
-        if len(seen.ranks) < MOST_RANKS and again < 20 * MOST_RANKS:
+        if seen.event.rank and len(seen.ranks) < MOST_RANKS and again < 20 * MOST_RANKS:  # of one shape all tell a rank, or none
             rank = read_prefix(view.data[start : min(stop, start + 400)].decode("utf-8", "replace")).rank
             if rank:
                 seen.ranks[rank] = None
@@ -281,7 +281,7 @@ def _above(view: _View, row: _Row) -> list[_Row]:
 
 def _may_be_message(current: _Row, row: _Row) -> bool:
     """Whether a line can be part of an exception's message: it has prefixes like those of the event's line."""
-    return current.prefix.logged == row.prefix.logged
+    return current.prefix.logged == row.prefix.logged and current.prefix.level == row.prefix.level
 
 
 def _trim(found: list[_Row]) -> list[_Row]:

@@ -13,7 +13,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _PREFIX = re.compile(
     r"""(?:
       (?P<quote>>[ ]?)
-    | \[?(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(?:Z|[ ]?[+-]\d\d:?\d\d)?(?:[ ](?P<worker>(?:[A-Z]{2}[\dO]{1,4}[ ]?){1,4}))?\]?:?[ ]*(?:-[ ])?
+    | [ ]?\[?(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(?:Z|[ ]?[+-]\d\d:?\d\d)?(?:[ ](?P<worker>(?:[A-Z]{2}[\dO]{1,4}[ ]?){1,4}))?\]?:?(?:[ ]*-[ ]|[ ]+(?=[A-Z]{4,8}\b|\|)|[ ]?)
     | \[[A-Z][a-z]{2}[ ](?P<cmonth>[A-Z][a-z]{2})[ ]+(?P<cday>\d{1,2})[ ](?P<ctime>\d\d:\d\d:\d\d)[ ]\d{4}\][ ]
     | (?P<jmonth>[A-Z][a-z]{2})[ ]+(?P<jday>\d{1,2})[ ](?P<jtime>\d\d:\d\d:\d\d)[ ](?P<host>[\w.-]{1,64})[ ](?P<daemon>[\w./@-]{1,64}(?:\[\d+\])?):[ ]
     | (?P<us>\d\d/\d\d/\d{4}[ ]\d\d:\d\d:\d\d)[ ]-[ ](?:(?P<uslevel>ERROR|WARNING|INFO|DEBUG|CRITICAL)[ ]-[ ][\w.]{1,80}[ ]-[ ])?
@@ -40,6 +40,7 @@ _PREFIX = re.compile(
     | [ ]{0,20}\+[ ](?=Exception[ ]Group[ ]Traceback)
     | [ ]{2,20}\|[ ]?
     | E[ ]{2,8}(?=\S)
+    | [ ]{0,8}\[\d{0,3}(?:;\d{1,3}){0,4}m[ ]?
     )""",
     re.VERBOSE,
 )

@@ -41,7 +41,7 @@ def test_the_page_tells_how_often_the_study_saw_it(tmp_path: Path) -> None:
 
 def test_values_are_shown_by_name(tmp_path: Path) -> None:
     """A page has no case: a value is its fallback or its name."""
-    text = page_of(tmp_path, "words of (?P<what>x+)", title="Lacks {{what}} and {{what|more}}")
+    text = page_of(tmp_path, match={"log": ["words of (?P<what>x+)"]}, title="Lacks {{what}} and {{what|more}}")
     assert "Lacks <what> and more" == text.splitlines()[0]
 
 

@@ -33,6 +33,8 @@ opencv-python-headless setuptools ninja mistral-common aiohttp httpx interegular
 liger-kernel unsloth unsloth-zoo llamafactory axolotl ms-swift hf-transfer hf-xet kernels tensorrt-llm nixl lmcache mooncake-transfer-engine
 deep-gemm deep-ep amd-aiter intel-extension-for-pytorch torch-npu vllm-ascend""".split()  # fmt: skip
 
+_SPELLINGS = (*_PACKAGES, *(name.replace("-", "_") for name in _PACKAGES if "-" in name))
+
 _VERSION = r"v?\d+(?:\.\d+)+[\w.+-]*|\d+\.\d+[\w.+-]*"
 
 
@@ -184,10 +186,10 @@ _READERS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Reader], ...] = (
      re.compile(r"^\|\s+(?P<index>\d+)\s\s(?P<name>[A-Z][\w ./()-]*?)\s+(?:On|Off|N/A|WDDM|TCC)\s"), _devices),
     (("MiB / ", "MiB/"), re.compile(r"^\|.*\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|"), _memory),
     (("[pip3] ", "[pip] ", "[conda] "), re.compile(rf"\[(?:pip3?|conda)\]\s+(?P<name>[\w.-]+)(?:==|\s+)(?P<version>{_VERSION})"), _package),
-    (tuple(f"{name}==" for name in _PACKAGES), re.compile(rf"^[\s>*-]*(?P<name>[\w.-]+)==(?P<version>{_VERSION})\s*$"), _package),
-    (tuple(f"{name} " for name in _PACKAGES) + tuple(f"{name.replace('-', '_')} " for name in _PACKAGES if "-" in name),
+    (tuple(f"{name}==" for name in _SPELLINGS), re.compile(rf"^[\s>*-]*(?P<name>[\w.-]+)==(?P<version>{_VERSION})\s*$"), _package),
+    (tuple(f"{name} " for name in _SPELLINGS),
      re.compile(rf"^(?P<name>[\w.-]+)\s{{2,}}(?P<version>{_VERSION})(?:\s|$)"), _package),
-    (tuple(f"{name}: " for name in _PACKAGES) + ("PyTorch: ",), re.compile(rf"^(?P<name>[\w.-]+): (?P<version>{_VERSION})\s*$"), _package),
+    (tuple(f"{name}: " for name in _SPELLINGS), re.compile(rf"^(?P<name>[\w.-]+): (?P<version>{_VERSION})\s*$"), _package),
     (("PyTorch: ",), re.compile(rf"^PyTorch: ({_VERSION})\s*$"), _one("torch.version")),
     (("transformers` version",), re.compile(rf"`transformers` version:\s*({_VERSION})"), _one("transformers.version")),
     (("uggingface_hub version",), re.compile(rf"Huggingface_hub version:\s*({_VERSION})"), _one("huggingface-hub.version")),

@@ -173,7 +173,7 @@ class _View:
         if not row.body.startswith('{"') and not self.data.startswith(b'{"', first):
             return None
         last = self.data.find(b"\n", row.start, row.start + LONGEST_LINE)
-        text = self.data[first : last if last >= 0 else len(self.data)].decode("utf-8", "replace")
+        text = self.data[first : last if last >= 0 else row.start + LONGEST_LINE].decode("utf-8", "replace")
         record = read_record(text if text.startswith("{") else text[read_prefix(text).length :])
         if record is None:
             return None

@@ -105,7 +105,7 @@ def _decompressed(path: str, head: bytes) -> BinaryIO:
     if head.startswith(_ZSTD):
         import zstandard
 
-        return zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True)  # type: ignore[return-value]
+        return zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True)
     return open(path, "rb")
 
 

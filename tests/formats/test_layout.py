@@ -94,7 +94,9 @@ def test_a_hostile_log_does_not_steer_the_terminal(tmp_path: Path, hostile: str)
 def test_what_was_only_recognised_does_not_steer_it_either(tmp_path: Path, hostile: str) -> None:
     """The same holds for a text that no rule knows."""
     made = rule("a-cause", "words of the cause", match={"log": ["words of the cause"], "where": ["event.caller == nobody"]})
-    text = write(diagnosis_of(ruleset_of(tmp_path, made), f'Traceback (most recent call last):\n  File "/a.py", line 1, in {hostile}\nStrangeError: words of the cause {hostile}\n'))
+    log = f'Traceback (most recent call last):\n  File "/a.py", line 1, in {hostile}\nStrangeError: words of the cause {hostile}\n'
+    text = write(diagnosis_of(ruleset_of(tmp_path, made), log))
+    assert "Recognised" in text
     assert [] == re.findall(CONTROLS, text)
 
 

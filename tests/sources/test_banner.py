@@ -197,7 +197,9 @@ def test_the_operating_system(line: str, name: str, version: str | None, machine
 
 def test_a_rocm_build() -> None:
     """HIP's version instead of CUDA's."""
-    assert {"torch.hip": "6.2.41133-dd7f95766"} == told("CUDA used to build PyTorch: N/A\nROCM used to build PyTorch: 6.2.41133-dd7f95766\n")
+    assert {"torch.hip": "6.2.41133-dd7f95766"} == told(
+        "CUDA used to build PyTorch: N/A\nROCM used to build PyTorch: 6.2.41133-dd7f95766\n"
+    )
 
 
 # --- lists of packages
@@ -227,14 +229,23 @@ def test_the_first_mention_counts() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["torch is at 2.4.0 here\n", "mytorch==2.4.0\n", "torch==\n", "requires torch==2.4.0, but you have 2.5.0\n", "torch        soon\n", "loaded torch\n"],
+    [
+        "torch is at 2.4.0 here\n",
+        "mytorch==2.4.0\n",
+        "torch==\n",
+        "requires torch==2.4.0, but you have 2.5.0\n",
+        "torch        soon\n",
+        "loaded torch\n",
+    ],
 )
 def test_a_mention_in_passing_is_no_fact(said: str) -> None:
     """Only lists state what is installed."""
     assert {} == told(said)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("Flash_Attn", "flash-attn"), ("zope.interface", "zope-interface"), ("a__b--c", "a-b-c")])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Flash_Attn", "flash-attn"), ("zope.interface", "zope-interface"), ("a__b--c", "a-b-c")]
+)
 def test_names_of_distributions_are_spelt_one_way(name: str, expected: str) -> None:
     """Lower case, with single hyphens."""
     assert expected == canonical(name)
@@ -296,7 +307,12 @@ def test_nvidia_smi_of_old() -> None:
 
 def test_nvidia_smi_of_windows() -> None:
     """Windows names the driver's model where Linux says On or Off."""
-    assert "NVIDIA GeForce RTX 3060" == told("|   0  NVIDIA GeForce RTX 3060      WDDM  |   00000000:01:00.0  On |                  N/A |\n")["gpu.0.name"]
+    assert (
+        "NVIDIA GeForce RTX 3060"
+        == told("|   0  NVIDIA GeForce RTX 3060      WDDM  |   00000000:01:00.0  On |                  N/A |\n")[
+            "gpu.0.name"
+        ]
+    )
 
 
 def test_a_memory_row_without_its_gpu_is_no_fact() -> None:
@@ -306,7 +322,9 @@ def test_a_memory_row_without_its_gpu_is_no_fact() -> None:
 
 def test_nvidia_smi_list() -> None:
     """`nvidia-smi -L` gives names with their UUIDs."""
-    assert {"gpu.0.name": "NVIDIA L4", "gpu.0.compute_capability": "8.9", "gpu.count": 1} == told("GPU 0: NVIDIA L4 (UUID: GPU-aaaa-bbbb)\n")
+    assert {"gpu.0.name": "NVIDIA L4", "gpu.0.compute_capability": "8.9", "gpu.count": 1} == told(
+        "GPU 0: NVIDIA L4 (UUID: GPU-aaaa-bbbb)\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -408,7 +426,9 @@ def test_sglangs_arguments() -> None:
         "launch.arg.model_path": "deepseek-ai/DeepSeek-V3",
         "launch.arg.tp_size": "8",
         "launch.arg.mem_fraction_static": "0.85",
-    } == told("[2025-03-05 14:28:45] server_args=ServerArgs(model_path='deepseek-ai/DeepSeek-V3', tp_size=8, mem_fraction_static=0.85, quantization=None)\n")
+    } == told(
+        "[2025-03-05 14:28:45] server_args=ServerArgs(model_path='deepseek-ai/DeepSeek-V3', tp_size=8, mem_fraction_static=0.85, quantization=None)\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -427,7 +447,11 @@ def test_llama_cpps_build(line: str, version: str) -> None:
 
 def test_llama_cpps_devices() -> None:
     """GGML lists the GPUs with their compute capability."""
-    assert {"gpu.0.name": ("NVIDIA GeForce RTX 3090", 2), "gpu.0.compute_capability": ("8.6", 2), "gpu.count": (1, 2)} == placed(
+    assert {
+        "gpu.0.name": ("NVIDIA GeForce RTX 3090", 2),
+        "gpu.0.compute_capability": ("8.6", 2),
+        "gpu.count": (1, 2),
+    } == placed(
         "ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA GeForce RTX 3090, compute capability 8.6, VMM: yes\n"
     )
 
@@ -459,7 +483,9 @@ def test_command_lines(line: str, expected: dict[str, str]) -> None:
 
 def test_a_path_tells_the_python_version() -> None:
     """A traceback's site-packages names the interpreter."""
-    assert {"python.version": ("3.11", 1)} == placed('  File "/venv/lib/python3.11/site-packages/vllm/a.py", line 3, in f\n')
+    assert {"python.version": ("3.11", 1)} == placed(
+        '  File "/venv/lib/python3.11/site-packages/vllm/a.py", line 3, in f\n'
+    )
 
 
 def test_a_told_python_version_counts_more_than_a_path() -> None:
@@ -476,7 +502,9 @@ def test_facts_have_their_lines_in_every_window(monkeypatch: pytest.MonkeyPatch)
     for name, value in (("CHUNK", 200), ("BEHIND", 300), ("AHEAD", 300), ("LONGEST_LINE", 1000)):
         monkeypatch.setattr(text, name, value)
     filler = "".join(f"line {n}\n" for n in range(1000))
-    assert {name: (value, line + 1000) for name, (value, line) in placed(NEW_TABLE + COLLECT_ENV).items()} == placed(filler + NEW_TABLE + COLLECT_ENV)
+    assert {name: (value, line + 1000) for name, (value, line) in placed(NEW_TABLE + COLLECT_ENV).items()} == placed(
+        filler + NEW_TABLE + COLLECT_ENV
+    )
 
 
 def test_a_log_full_of_paths_is_looked_at_for_a_bounded_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,7 +513,15 @@ def test_a_log_full_of_paths_is_looked_at_for_a_bounded_part(monkeypatch: pytest
     assert {"python.version": "3.11"} == told("/lib/python3.11/\n" * 50 + "torch==2.4.0\n")
 
 
-LINES = [*COLLECT_ENV.splitlines(), *NEW_TABLE.splitlines(), "vllm serve x --a", "args: Namespace(a=1", "torch==", "GPU 0,,x: y", "Device 9: ,"]
+LINES = [
+    *COLLECT_ENV.splitlines(),
+    *NEW_TABLE.splitlines(),
+    "vllm serve x --a",
+    "args: Namespace(a=1",
+    "torch==",
+    "GPU 0,,x: y",
+    "Device 9: ,",
+]
 
 
 @settings(deadline=None, max_examples=150)

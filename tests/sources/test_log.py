@@ -130,7 +130,9 @@ INFO next
 
 def test_a_message_of_several_lines_belongs_to_the_exception() -> None:
     """What follows the exception's line up to the next record is its message."""
-    event = only(TRACEBACK + "Try a smaller model\nor more cards\n2025-01-01 00:00:00 INFO next\n", "weights do not fit")
+    event = only(
+        TRACEBACK + "Try a smaller model\nor more cards\n2025-01-01 00:00:00 INFO next\n", "weights do not fit"
+    )
     assert ["Try a smaller model", "or more cards"] == bodies(event)[-2:]
 
 
@@ -211,7 +213,12 @@ RuntimeError: no adapter there
         ("[rank3]: ", "3", "", ""),
         ("3: ", "3", "", ""),
         ("(EngineCore_DP0 pid=41) ERROR 04-05 01:00:00 [core.py:390] ", "0", "EngineCore_DP0 pid=41", ""),
-        ("(VllmWorkerProcess pid=76) ERROR 07-11 06:04:42 multiproc_worker_utils.py:226] ", "", "VllmWorkerProcess pid=76", ""),
+        (
+            "(VllmWorkerProcess pid=76) ERROR 07-11 06:04:42 multiproc_worker_utils.py:226] ",
+            "",
+            "VllmWorkerProcess pid=76",
+            "",
+        ),
         ("[2025-03-05 14:28:45 TP2] ", "2", "TP2", ""),
         ("(RayWorkerWrapper pid=123, ip=10.0.0.2) ", "", "RayWorkerWrapper pid=123", "10.0.0.2"),
         ("vllm-1  | ", "", "vllm-1", ""),
@@ -225,7 +232,9 @@ def test_a_prefixed_traceback_is_joined(prefix: str, rank: str, process: str, ho
     event = only("INFO starting\n" + prefixed(prefix) + "INFO next\n", "weights do not fit")
     assert TRACEBACK.splitlines() == bodies(event)
     assert (rank, process, host) == (event.rank, event.process, event.host)
-    assert ["serve.py:<module>", "vllm/worker/worker.py:load_model"] == [frame.place for frame in event.raised[0].frames]
+    assert ["serve.py:<module>", "vllm/worker/worker.py:load_model"] == [
+        frame.place for frame in event.raised[0].frames
+    ]
 
 
 def test_interleaved_ranks_are_told_apart() -> None:
@@ -233,7 +242,9 @@ def test_interleaved_ranks_are_told_apart() -> None:
     one = prefixed("[rank0]: ").splitlines()
     other = prefixed("[rank1]: ", TRACEBACK.replace("ValueError", "KeyError")).splitlines()
     found = events("\n".join(line for pair in zip(one, other, strict=True) for line in pair), "weights do not fit")
-    assert [("0", [1, 3, 5, 7, 9, 11]), ("1", [2, 4, 6, 8, 10, 12])] == [(event.rank, [line.number for line in event.lines]) for event in found]
+    assert [("0", [1, 3, 5, 7, 9, 11]), ("1", [2, 4, 6, 8, 10, 12])] == [
+        (event.rank, [line.number for line in event.lines]) for event in found
+    ]
     assert [["ValueError"], ["KeyError"]] == [[item.exception for item in event.raised] for event in found]
 
 
@@ -247,7 +258,12 @@ def test_what_all_ranks_say_is_one_event() -> None:
 
 def test_a_record_said_again_later_is_counted() -> None:
     """Numbers and times do not make a record a new one."""
-    event = only("".join(f"ERROR 04-05 01:00:{second:02} [a.py:{second}] step {second} has lost its peer\n" for second in range(50)), "lost its peer")
+    event = only(
+        "".join(
+            f"ERROR 04-05 01:00:{second:02} [a.py:{second}] step {second} has lost its peer\n" for second in range(50)
+        ),
+        "lost its peer",
+    )
     assert (1, 49) == (event.line, event.repeats)
 
 
@@ -268,8 +284,14 @@ def test_too_many_records_of_a_kind_are_counted_and_not_kept() -> None:
 
 def test_a_cxx_abort_is_one_event() -> None:
     """What an uncaught C++ exception says stands with the line that announces it."""
-    event = only("starting\nterminate called after throwing an instance of 'c10::Error'\n  what():  CUDA error: an illegal memory access\n", "illegal memory access")
-    assert ["terminate called after throwing an instance of 'c10::Error'", "  what():  CUDA error: an illegal memory access"] == bodies(event)
+    event = only(
+        "starting\nterminate called after throwing an instance of 'c10::Error'\n  what():  CUDA error: an illegal memory access\n",
+        "illegal memory access",
+    )
+    assert [
+        "terminate called after throwing an instance of 'c10::Error'",
+        "  what():  CUDA error: an illegal memory access",
+    ] == bodies(event)
 
 
 def test_a_ggml_error_with_what_continues_it() -> None:
@@ -301,13 +323,19 @@ Root Cause (first observed failure):
         "train.py FAILED",
         "Signal 9 (SIGKILL)",
     )
-    assert [(2, "train.py FAILED"), (9, "  traceback : Signal 9 (SIGKILL) received by PID 4242")] == [(event.line, event.lines[0].body) for event in found]
+    assert [(2, "train.py FAILED"), (9, "  traceback : Signal 9 (SIGKILL) received by PID 4242")] == [
+        (event.line, event.lines[0].body) for event in found
+    ]
 
 
 @pytest.mark.parametrize(
     ("said", "body", "rank"),
     [
-        ("[rank2]:[E218 06:32:24.8 ProcessGroupNCCL.cpp:1595] [PG ID 0] watchdog got stuck", "[PG ID 0] watchdog got stuck", "2"),
+        (
+            "[rank2]:[E218 06:32:24.8 ProcessGroupNCCL.cpp:1595] [PG ID 0] watchdog got stuck",
+            "[PG ID 0] watchdog got stuck",
+            "2",
+        ),
         ("node1:11:22 [3] NCCL WARN watchdog got stuck", "node1:11:22 [3] NCCL WARN watchdog got stuck", ""),
         ("Apr  5 01:02:03 node3 kernel: NVRM: Xid 79, watchdog got stuck", "NVRM: Xid 79, watchdog got stuck", ""),
         ("[2024-05-01 10:11:12,345] [ERROR] [engine.py:1:f] watchdog got stuck", "watchdog got stuck", ""),
@@ -336,7 +364,10 @@ def test_an_issue_in_markdown_is_read_through_its_marks() -> None:
 
 def test_a_json_record_is_read_as_its_message_and_traceback() -> None:
     """All lines of a JSON record have the record's number; the exception in it has its frames."""
-    event = only("first\n" + json.dumps({"level": "error", "message": "start failed", "exc_info": TRACEBACK}) + "\nlast\n", "weights do not fit")
+    event = only(
+        "first\n" + json.dumps({"level": "error", "message": "start failed", "exc_info": TRACEBACK}) + "\nlast\n",
+        "weights do not fit",
+    )
     assert ["start failed", *TRACEBACK.splitlines()] == bodies(event)
     assert ({2}, {"error"}) == ({line.number for line in event.lines}, {line.level for line in event.lines})
     assert [(2, "ValueError", "the weights do not fit")] == raised(event)
@@ -346,12 +377,17 @@ def test_a_json_record_is_read_as_its_message_and_traceback() -> None:
 def test_a_json_record_longer_than_an_excerpt_is_read() -> None:
     """A traceback of tens of kilobytes within one line is decoded whole."""
     long = TRACEBACK.replace("    main()\n", "    main()\n" + '  File "/app/deep.py", line 1, in go\n    go()\n' * 500)
-    assert 502 == len(only(json.dumps({"level": "error", "msg": "x", "exception": long}), "weights do not fit").raised[0].frames)
+    assert 502 == len(
+        only(json.dumps({"level": "error", "msg": "x", "exception": long}), "weights do not fit").raised[0].frames
+    )
 
 
 def test_dockers_json_lines_are_joined() -> None:
     """A traceback that Docker wrote line by line as JSON is one event."""
-    said = "".join(json.dumps({"log": line + "\n", "stream": "stderr", "time": "2025-01-01T00:00:00Z"}) + "\n" for line in TRACEBACK.splitlines())
+    said = "".join(
+        json.dumps({"log": line + "\n", "stream": "stderr", "time": "2025-01-01T00:00:00Z"}) + "\n"
+        for line in TRACEBACK.splitlines()
+    )
     event = only(said, "weights do not fit")
     assert (TRACEBACK.splitlines(), (1, 6)) == (bodies(event), span(event))
 
@@ -359,7 +395,12 @@ def test_dockers_json_lines_are_joined() -> None:
 def test_a_json_record_behind_a_prefix_is_read() -> None:
     """docker compose stands in front of what a JSON logger wrote."""
     event = only('svc-1  | {"level":"warning","rank":3,"msg":"cache is small"}\n', "cache is small")
-    assert (["cache is small"], "3", "svc-1", "warning") == (bodies(event), event.rank, event.process, event.lines[0].level)
+    assert (["cache is small"], "3", "svc-1", "warning") == (
+        bodies(event),
+        event.rank,
+        event.process,
+        event.lines[0].level,
+    )
 
 
 def test_an_answer_in_json_is_left_as_it_is() -> None:
@@ -373,7 +414,9 @@ def test_an_answer_in_json_is_left_as_it_is() -> None:
 
 def test_colour_in_the_middle_of_a_message_does_not_hide_it() -> None:
     """A text is found though a colour code stood inside it."""
-    assert ["ValueError: the weights do not fit"] == bodies(only("Val\x1b[31mueError: the wei\x1b[0mghts do not fit\n", "the weights do not fit"))
+    assert ["ValueError: the weights do not fit"] == bodies(
+        only("Val\x1b[31mueError: the wei\x1b[0mghts do not fit\n", "the weights do not fit")
+    )
 
 
 def test_progress_bars_are_cut_at_carriage_returns() -> None:
@@ -439,7 +482,10 @@ def test_a_huge_line_is_excerpted_in_bounded_memory() -> None:
 def test_several_places_of_a_huge_line_are_found() -> None:
     """A log on a single line (a dump, a minified JSON) does not end at its first error."""
     data = "x" * 50_000 + " disk is full " + "y" * 50_000 + " peer is gone " + "z" * 50_000
-    assert [True, True] == [any(word in event.lines[0].body for word in ("disk is full", "peer is gone")) for event in events(data, "disk is full", "peer is gone")]
+    assert [True, True] == [
+        any(word in event.lines[0].body for word in ("disk is full", "peer is gone"))
+        for event in events(data, "disk is full", "peer is gone")
+    ]
 
 
 # --- windows and sizes
@@ -493,7 +539,13 @@ def test_windows_of_any_size_give_the_same_events(lines: list[str], size: int) -
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.sampled_from(PIECES).filter(lambda piece: not piece.startswith(("{", "  10%", "│"))) | st.text("abc:\t ./", max_size=20), max_size=60))
+@given(
+    st.lists(
+        st.sampled_from(PIECES).filter(lambda piece: not piece.startswith(("{", "  10%", "│")))
+        | st.text("abc:\t ./", max_size=20),
+        max_size=60,
+    )
+)
 def test_evidence_is_what_stands_in_the_log(lines: list[str]) -> None:
     """Each line of an event is the line of that number in the log, without its colours."""
     for event in events("\n".join(lines), "do not fit", "load_model", "显存不足"):
@@ -504,7 +556,11 @@ def test_evidence_is_what_stands_in_the_log(lines: list[str]) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.sampled_from([piece.encode() + b"\n" for piece in PIECES]) | st.binary(max_size=40), max_size=40).map(b"".join))
+@given(
+    st.lists(st.sampled_from([piece.encode() + b"\n" for piece in PIECES]) | st.binary(max_size=40), max_size=40).map(
+        b"".join
+    )
+)
 def test_arbitrary_bytes_raise_nothing_but_input_error(data: bytes) -> None:
     """Whatever is in the file, it is read or refused, and line numbers are within it."""
     try:
@@ -516,7 +572,9 @@ def test_arbitrary_bytes_raise_nothing_but_input_error(data: bytes) -> None:
         assert event.lines
 
 
-@pytest.mark.parametrize(("data", "count"), [("", 0), ("one", 1), ("one\n", 1), ("one\ntwo", 2), ("\n\n", 2), ("x\n" * 5000, 5000)])
+@pytest.mark.parametrize(
+    ("data", "count"), [("", 0), ("one", 1), ("one\n", 1), ("one\ntwo", 2), ("\n\n", 2), ("x\n" * 5000, 5000)]
+)
 def test_lines_are_counted(small_windows: None, data: str, count: int) -> None:
     """The number of lines is that of the file, with or without a last newline."""
     assert count == read(data, "nothing").lines
@@ -540,8 +598,13 @@ def test_a_place_in_a_prefix_is_an_event_of_its_line() -> None:
 
 def test_what_stands_around_an_event_is_near() -> None:
     """Rules can ask for what was said just before and after."""
-    event = only("".join(f"line {n}.\n" for n in range(50)) + TRACEBACK + "".join(f"INFO after {n}.\n" for n in range(50)), "weights do not fit")
-    assert all(said in event.near for said in ("line 36.", "line 49.", "weights do not fit", "INFO after 0.", "INFO after 6."))
+    event = only(
+        "".join(f"line {n}.\n" for n in range(50)) + TRACEBACK + "".join(f"INFO after {n}.\n" for n in range(50)),
+        "weights do not fit",
+    )
+    assert all(
+        said in event.near for said in ("line 36.", "line 49.", "weights do not fit", "INFO after 0.", "INFO after 6.")
+    )
     assert not any(said in event.near for said in ("line 30.", "after 20."))
 
 

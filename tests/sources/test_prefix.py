@@ -73,7 +73,9 @@ def test_the_text_begins_behind_the_prefixes(prefix: str) -> None:
     assert "RuntimeError: no GPU" == body(f"{prefix}RuntimeError: no GPU")
 
 
-@pytest.mark.parametrize("prefix", ["[rank3]: ", "3: ", "vllm-1  | ", "(EngineCore_DP0 pid=41) ERROR 04-05 01:00:00 [core.py:390] ", "> "])
+@pytest.mark.parametrize(
+    "prefix", ["[rank3]: ", "3: ", "vllm-1  | ", "(EngineCore_DP0 pid=41) ERROR 04-05 01:00:00 [core.py:390] ", "> "]
+)
 def test_the_indentation_of_a_frame_is_left(prefix: str) -> None:
     """What distinguishes a frame from its source line is not taken for a part of the prefix."""
     assert '  File "/app/a.py", line 3, in go' == body(f'{prefix}  File "/app/a.py", line 3, in go')
@@ -107,7 +109,11 @@ def test_exception_group_margin_is_taken_off() -> None:
     """The tree that an exception group is printed as is a prefix too."""
     assert ["Exception Group Traceback (most recent call last):", '  File "a.py", line 1, in f', "ValueError: x"] == [
         body(text)
-        for text in ("  + Exception Group Traceback (most recent call last):", '  |   File "a.py", line 1, in f', "    | ValueError: x")
+        for text in (
+            "  + Exception Group Traceback (most recent call last):",
+            '  |   File "a.py", line 1, in f',
+            "    | ValueError: x",
+        )
     ]
 
 

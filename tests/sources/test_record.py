@@ -22,12 +22,16 @@ def test_message_and_exception_are_the_lines() -> None:
 @pytest.mark.parametrize("key", ["message", "msg", "log", "event", "exception", "stack_trace", "error"])
 def test_each_key_that_loggers_use_for_the_text(key: str) -> None:
     """Every common logger's key is known."""
-    assert Record(("CUDA out of memory",), "ERROR") == read_record(json.dumps({"severity": "ERROR", key: "CUDA out of memory"}))
+    assert Record(("CUDA out of memory",), "ERROR") == read_record(
+        json.dumps({"severity": "ERROR", key: "CUDA out of memory"})
+    )
 
 
 def test_docker_writes_a_line_per_record() -> None:
     """Docker's json-file holds one line of output; its newline is not part of it, its indentation is."""
-    assert Record(('  File "a.py", line 1, in f',)) == read_record('{"log":"  File \\"a.py\\", line 1, in f\\n","stream":"stderr","time":"2025-01-01T00:00:00Z"}')
+    assert Record(('  File "a.py", line 1, in f',)) == read_record(
+        '{"log":"  File \\"a.py\\", line 1, in f\\n","stream":"stderr","time":"2025-01-01T00:00:00Z"}'
+    )
 
 
 def test_a_record_within_a_record_is_read() -> None:
@@ -39,18 +43,24 @@ def test_a_record_within_a_record_is_read() -> None:
 def test_an_exception_that_is_an_object_is_read() -> None:
     """Loggers that write the exception as an object hold its text in the same keys."""
     assert Record(("failed", "no such model", "at f"), "error") == read_record(
-        json.dumps({"level": "error", "msg": "failed", "error": {"message": "no such model", "stack": "at f", "code": 5}})
+        json.dumps(
+            {"level": "error", "msg": "failed", "error": {"message": "no such model", "stack": "at f", "code": 5}}
+        )
     )
 
 
 def test_a_list_of_lines_is_read() -> None:
     """A traceback written as a list of strings is joined."""
-    assert Record(("failed", "one", "two"), "error") == read_record(json.dumps({"level": "error", "msg": "failed", "exc_info": ["one", "two", 3]}))
+    assert Record(("failed", "one", "two"), "error") == read_record(
+        json.dumps({"level": "error", "msg": "failed", "exc_info": ["one", "two", 3]})
+    )
 
 
 def test_the_same_text_twice_is_told_once() -> None:
     """Some loggers repeat the message as the error."""
-    assert Record(("failed",), "error") == read_record(json.dumps({"level": "error", "msg": "failed", "error": "failed"}))
+    assert Record(("failed",), "error") == read_record(
+        json.dumps({"level": "error", "msg": "failed", "error": "failed"})
+    )
 
 
 def test_the_rank_is_read() -> None:

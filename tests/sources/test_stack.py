@@ -154,7 +154,9 @@ def test_an_exception_of_a_truncated_traceback(text: str, exception: str, messag
     assert [(exception, message)] == [(item.exception, item.message) for item in raised(lines(text))]
 
 
-@pytest.mark.parametrize("text", ["Loading: 3 of 5", 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    go()', ""])
+@pytest.mark.parametrize(
+    "text", ["Loading: 3 of 5", 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    go()', ""]
+)
 def test_no_exception_where_none_is_printed(text: str) -> None:
     """Ordinary lines, and a traceback cut before its end, tell none."""
     assert () == raised(lines(text))
@@ -166,7 +168,14 @@ def test_no_exception_where_none_is_printed(text: str) -> None:
         (["train.py:<module>", "vllm/__init__.py:<module>"], "import"),
         (["serve.py:<module>", "vllm/worker/worker.py:load_model"], "load"),
         (["a.py:<module>", "transformers/modeling_utils.py:from_pretrained"], "load"),
-        (["a.py:<module>", "transformers/modeling_utils.py:from_pretrained", "huggingface_hub/file_download.py:hf_hub_download"], "download"),
+        (
+            [
+                "a.py:<module>",
+                "transformers/modeling_utils.py:from_pretrained",
+                "huggingface_hub/file_download.py:hf_hub_download",
+            ],
+            "download",
+        ),
         (["a.py:<module>", "vllm/worker/model_runner.py:execute_model"], "serve"),
         (["a.py:<module>", "transformers/trainer.py:train", "transformers/trainer.py:training_step"], "train"),
         (["setup.py:<module>", "torch/utils/cpp_extension.py:build_extensions"], "build"),

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from diagnose.model import Advice, Case, Cause
 
 _COLLECT: tuple[tuple[str, str, str], ...] = (
-    ("gpu.", "the GPUs and their compute capability", "nvidia-smi --query-gpu=index,name,compute_cap,memory.total,memory.used --format=csv"),
+    (
+        "gpu.",
+        "the GPUs and their compute capability",
+        "nvidia-smi --query-gpu=index,name,compute_cap,memory.total,memory.used --format=csv",
+    ),
     ("driver.", "the driver and the newest CUDA that it supports", "nvidia-smi"),
     ("torch.", "which torch is installed and for which CUDA", "python -m torch.utils.collect_env"),
     ("cuda.", "the CUDA toolkit on the machine", "nvcc --version"),
@@ -42,11 +46,26 @@ def _more_text(first: Cause | None, case: Case) -> list[Advice]:
     known = {fact.name for fact in case.facts}
     found = []
     if first is not None and first.kind == "wrapper":
-        found.append(Advice("the logs of all ranks and processes in one folder: the cause is in another one than this", "llmdoctor diagnose LOGS/"))
+        found.append(
+            Advice(
+                "the logs of all ranks and processes in one folder: the cause is in another one than this",
+                "llmdoctor diagnose LOGS/",
+            )
+        )
     elif first is None:
-        found.append(Advice("the log from its beginning, up to and with the first error (the last lines are often only consequences)", "COMMAND 2>&1 | tee run.log; llmdoctor diagnose run.log"))
+        found.append(
+            Advice(
+                "the log from its beginning, up to and with the first error (the last lines are often only consequences)",
+                "COMMAND 2>&1 | tee run.log; llmdoctor diagnose run.log",
+            )
+        )
     if "torch.version" not in known:
-        found.append(Advice("the versions of the installed packages, pasted into the same text", "pip list; python -m torch.utils.collect_env"))
+        found.append(
+            Advice(
+                "the versions of the installed packages, pasted into the same text",
+                "pip list; python -m torch.utils.collect_env",
+            )
+        )
     if "launch.arg.model" not in known and first is not None:
         found.append(Advice("the command that was run, pasted into the same text"))
     return found

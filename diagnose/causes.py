@@ -9,30 +9,30 @@ A finding that another one explains (`leads_to`, or a chained exception) stands 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from diagnose import __version__
 from diagnose.advice import advise
 from diagnose.match import event_values
-from diagnose.model import Case, Cause, Diagnosis, Evidence, Event, Finding, Fix, Recognised, Symptom, Unchecked
+from diagnose.model import Case, Cause, Diagnosis, Event, Evidence, Finding, Fix, Recognised, Symptom, Unchecked
 from diagnose.predicate import Value, answer, parse
-from diagnose.template import render, render_command
 from diagnose.ruleset import RuleSet
 from diagnose.sources.stack import culprit
 from diagnose.taxonomy import Taxonomy
+from diagnose.template import render, render_command
 
 SCHEMA_VERSION = "1"
 MOST_EVIDENCE = 6
 MOST_SYMPTOMS = 20
 
 
-@dataclass
-class _Node:
+class _Node(Struct, eq=False):
     """A finding on its way into the diagnosis."""
 
     finding: Finding
-    symptoms: list[_Node] = field(default_factory=list)
-    same_line: list[Finding] = field(default_factory=list)
+    symptoms: list[_Node] = []
+    same_line: list[Finding] = []
 
     @property
     def rule_id(self) -> str:
@@ -77,7 +77,11 @@ def _tier(finding: Finding) -> int:
 
 
 def _order(finding: Finding, case: Case) -> tuple[float, ...]:
-    origin = case.origins.index(finding.events[0].origin) if finding.events and finding.events[0].origin in case.origins else -1
+    origin = (
+        case.origins.index(finding.events[0].origin)
+        if finding.events and finding.events[0].origin in case.origins
+        else -1
+    )
     times = [event.time for event in finding.events if event.time is not None]
     several = len(case.origins) > 1
     first = min(times) if several and times else float("inf") if several else 0.0
@@ -240,7 +244,12 @@ def _fixes(fixes: Sequence[Fix], values: dict[str, Value]) -> tuple[Fix, ...]:
     """The alternatives that apply here; if none does, those that apply anywhere."""
     applying = [fix for fix in fixes if all(answer(parse(condition), values) is True for condition in fix.when)]
     return tuple(
-        Fix(render(fix.do, values), render_command(fix.run, values), render_command(fix.verify, values), render(fix.expect, values))
+        Fix(
+            render(fix.do, values),
+            render_command(fix.run, values),
+            render_command(fix.verify, values),
+            render(fix.expect, values),
+        )
         for fix in applying or [fix for fix in fixes if not fix.when] or fixes
     )
 
@@ -253,7 +262,9 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
             found += _frame_evidence(event, raised)
         if len(found) >= MOST_EVIDENCE:
             break
-    found += [Evidence(fact.origin, fact.line, fact.line, f"{fact.name} = {fact.value}", "fact") for fact in finding.facts]
+    found += [
+        Evidence(fact.origin, fact.line, fact.line, f"{fact.name} = {fact.value}", "fact") for fact in finding.facts
+    ]
     return tuple(found)
 
 
@@ -263,7 +274,11 @@ def _frame_evidence(event: Event, raised: object) -> list[Evidence]:
     if blamed is None:
         return []
     for index, line in enumerate(event.lines):
-        if blamed.file in line.text and blamed.function in line.text and (not blamed.line or str(blamed.line) in line.text):
+        if (
+            blamed.file in line.text
+            and blamed.function in line.text
+            and (not blamed.line or str(blamed.line) in line.text)
+        ):
             code = event.lines[index + 1 : index + 2]
             text = "\n".join(item.body.rstrip()[:500] for item in (line, *code))
             return [Evidence(event.origin, line.number, code[0].number if code else line.number, text, "frame")]
@@ -271,7 +286,9 @@ def _frame_evidence(event: Event, raised: object) -> list[Evidence]:
 
 
 def _symptom(node: _Node, case: Case) -> Symptom:
-    return Symptom(node.rule_id, render(node.finding.rule.title, _values(node.finding, case)), _evidence(node.finding)[:2])
+    return Symptom(
+        node.rule_id, render(node.finding.rule.title, _values(node.finding, case)), _evidence(node.finding)[:2]
+    )
 
 
 def _ranks(finding: Finding) -> tuple[str, ...]:

@@ -51,14 +51,18 @@ def _name(path: str) -> str:
 
 def _read_stream(rules: RuleSet, origin: str, stream: BinaryIO) -> Case:
     log = LogReader(origin, rules.scanner)
-    banner = BannerReader(origin)
+    banner = BannerReader(origin, rules.fact_scanner)
     for window in log.read(stream):
         banner.take(window)
     if not log.size:
-        raise InputError(f"{'the input' if origin == '-' else origin}: is empty; paste the log from its first error to its end")
-    unchecked = ()
+        raise InputError(
+            f"{'the input' if origin == '-' else origin}: is empty; paste the log from its first error to its end"
+        )
+    unchecked: tuple[Unchecked, ...] = ()
     if log.skipped:
-        unchecked = (Unchecked(f"{log.skipped:,} further lines like those reported", "more of them than are kept of one log"),)
+        unchecked = (
+            Unchecked(f"{log.skipped:,} further lines like those reported", "more of them than are kept of one log"),
+        )
     return Case(banner.facts(), log.events(), unchecked, (origin,), log.lines)
 
 

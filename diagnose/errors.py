@@ -1,13 +1,13 @@
 """What can go wrong with llmdoctor's own input.
 
-    DoctorError              the base: a message for a person; the command line shows it and exits with 2
-    ├── InputError           a log, file or folder that cannot be read as text
-    └── RuleError            rule files with mistakes: all of them, each with file and line
+DoctorError              the base: a message for a person; the command line shows it and exits with 2
+├── InputError           a log, file or folder that cannot be read as text
+└── RuleError            rule files with mistakes: all of them, each with file and line
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
 class DoctorError(Exception):
@@ -18,8 +18,7 @@ class InputError(DoctorError):
     """A log that cannot be read: missing, unreadable, a folder without logs, binary data."""
 
 
-@dataclass(frozen=True)
-class Mistake:
+class Mistake(Struct, frozen=True):
     """One mistake in a rule file: where it is (`line` 0: the whole file) and what to write instead."""
 
     file: str

@@ -21,10 +21,22 @@ def page(rule: Rule, rules: RuleSet) -> str:
     parts += ["Fix"]
     for number, fix in enumerate(rule.fix, start=1):
         condition = f" (when {' and '.join(fix.when)})" if fix.when else ""
-        parts += textwrap.wrap(f"{number}. {_general(fix.do)}{condition}", 80, initial_indent="  ", subsequent_indent="     ", break_long_words=False)
+        parts += textwrap.wrap(
+            f"{number}. {_general(fix.do)}{condition}",
+            80,
+            initial_indent="  ",
+            subsequent_indent="     ",
+            break_long_words=False,
+        )
         parts += [f"       {row}" for row in _general(fix.run).splitlines()]
-        parts += ["     to verify:", *(f"       {row}" for row in _general(fix.verify).splitlines())] if fix.verify else []
-        parts += textwrap.wrap(f"expect: {_general(fix.expect)}", 80, initial_indent="     ", subsequent_indent="       ") if fix.expect else []
+        parts += (
+            ["     to verify:", *(f"       {row}" for row in _general(fix.verify).splitlines())] if fix.verify else []
+        )
+        parts += (
+            textwrap.wrap(f"expect: {_general(fix.expect)}", 80, initial_indent="     ", subsequent_indent="       ")
+            if fix.expect
+            else []
+        )
     if rule.restart:
         parts += ["", "A restart may help." if rule.restart == "may-help" else "A restart cannot help."]
     parts += ["", "Recognised by"]
@@ -47,7 +59,11 @@ def _study(rule: Rule, rules: RuleSet) -> list[str]:
     own = next((share.count for share in study.causes if share.cause == rule.labels.cause), 0)
     text = f"Symptom: {study.name}. Cause: {cause}. Of {study.count} studied failures with this symptom, {own} had this cause"
     top = [share for share in study.causes if share.cause != rule.labels.cause][:3]
-    text += "; others had " + ", ".join(f"{share.name.split(' - ')[-1]} ({share.count})" for share in top) + "." if top else "."
+    text += (
+        "; others had " + ", ".join(f"{share.name.split(' - ')[-1]} ({share.count})" for share in top) + "."
+        if top
+        else "."
+    )
     return ["In the study", *_indented(text)]
 
 
@@ -58,5 +74,12 @@ def _general(text: str) -> str:
 def _indented(text: str) -> list[str]:
     found: list[str] = []
     for paragraph in text.strip().split("\n\n"):
-        found += textwrap.wrap(" ".join(paragraph.split()), 80, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        found += textwrap.wrap(
+            " ".join(paragraph.split()),
+            80,
+            initial_indent="  ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return found

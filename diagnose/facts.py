@@ -7,12 +7,12 @@ version is `<distribution>.version` with the name in lower case and hyphens (`fl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
 
-@dataclass(frozen=True)
-class FactKind:
+
+class FactKind(Struct, frozen=True):
     """A line of the catalogue. `type` is version, text, number, bytes or flag."""
 
     name: str

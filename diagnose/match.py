@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose import predicate
 from diagnose.model import Case, Certainty, Event, Fact, Finding, Line, Raised, Rule
@@ -23,8 +25,7 @@ KEEP = 50
 """How many events are kept as evidence of one finding."""
 
 
-@dataclass(frozen=True)
-class _Hit:
+class _Hit(Struct, frozen=True):
     """One line of one event that a pattern of a rule matched."""
 
     order: int
@@ -83,7 +84,7 @@ def _better(one: _Hit, other: _Hit) -> _Hit:
 
 def _rank(hit: _Hit) -> tuple[bool, int]:
     """What was said stands before the source line that says it, and a more telling pattern before another."""
-    return (kind(hit.line.body) == "code" and hit.line.body.lstrip().startswith(("raise ", "f\"", "f'", '"')), hit.order)
+    return (kind(hit.line.body) == "code" and hit.line.body.lstrip().startswith(("raise ", 'f"', "f'", '"')), hit.order)
 
 
 def _candidates(rules: RuleSet, event: Event) -> Iterator[tuple[Pattern, Line]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct
 
 if sys.version_info >= (3, 11):
     import re._constants as sre
@@ -30,8 +31,7 @@ class PatternError(ValueError):
     """A pattern that cannot be used; the text says why."""
 
 
-@dataclass(frozen=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """Texts of which every match of a pattern contains at least one; `caseless` if case does not matter."""
 
     texts: tuple[str, ...]
@@ -43,15 +43,22 @@ def regex(pattern: str) -> Any:
     """The compiled RE2 pattern. Raises PatternError if RE2 refuses it."""
     import re2
 
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options)
+        return re2.compile(pattern, _options())
     except UnicodeEncodeError:
         raise PatternError("has half of a surrogate pair, which is no character") from None
     except re2.error as error:
         reason = error.args[0] if error.args else error
         raise PatternError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+
+
+@lru_cache(maxsize=1)
+def _options() -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False  # the caller tells; RE2 would write to stderr
+    return options
 
 
 def plain(pattern: str) -> Plain:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from typing import Any
+
+from msgspec import Struct
 
 from diagnose.pattern import PatternError, regex
 
@@ -25,7 +26,9 @@ _CONDITION = re.compile(
     r"\s*(?P<name>[A-Za-z][\w*.-]*)\s*(?P<op>==|!=|<=|>=|<|>|(?<=\s)(?:not\s+)?(?:in|matches)\b)\s*(?P<value>\S.*)",
     re.DOTALL,
 )
-_NAME = re.compile(r"^(?:(?:event|capture|launch|gpu|driver|torch|python|os|cuda|engine)\.[\w.*-]+|[A-Za-z][\w*-]*\.version)$")
+_NAME = re.compile(
+    r"^(?:(?:event|capture|launch|gpu|driver|torch|python|os|cuda|engine)\.[\w.*-]+|[A-Za-z][\w*-]*\.version)$"
+)
 _SIZE = re.compile(r"(?P<number>\d{1,30}(?:\.\d{1,30})?)\s{0,8}(?P<unit>[KMGT]i?B|B|bytes?)", re.IGNORECASE | re.ASCII)
 _UNITS = {"b": 1, "byte": 1, "bytes": 1} | {
     f"{letter}{i}b": 1024**power for power, letter in enumerate("kmgt", start=1) for i in ("", "i")
@@ -36,8 +39,7 @@ class PredicateError(ValueError):
     """A condition that cannot be read; the text says what was expected."""
 
 
-@dataclass(frozen=True)
-class Predicate:
+class Predicate(Struct, frozen=True):
     """A parsed condition. `value` is a literal, a tuple of literals (`in`), or a name if `reference` is set."""
 
     name: str
@@ -67,7 +69,9 @@ def parse(text: str) -> Predicate:
         return Predicate(name, op, raw, reference=True, text=text)
     literal = _literal(raw)
     if op in ("<", "<=", ">", ">=") and isinstance(literal, (str, bool)) and not _version(str(literal)):
-        raise PredicateError(f"{text!r}: {raw!r} is neither a version nor a number or size, so {op!r} cannot compare it")
+        raise PredicateError(
+            f"{text!r}: {raw!r} is neither a version nor a number or size, so {op!r} cannot compare it"
+        )
     return Predicate(name, op, literal, text=text)
 
 
@@ -92,7 +96,9 @@ def answer(predicate: Predicate, values: Mapping[str, Value]) -> Answer:
     return _compare(left, predicate.op, right)
 
 
-def solve(predicates: Iterable[Predicate], values: Mapping[str, Value]) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
+def solve(
+    predicates: Iterable[Predicate], values: Mapping[str, Value]
+) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
     """Answer all conditions together: (true/false/unknown, names used, names that were missing).
 
     A `*` stands for one and the same instance in every condition; the answer is true if some instance satisfies all.
@@ -109,7 +115,9 @@ def solve(predicates: Iterable[Predicate], values: Mapping[str, Value]) -> tuple
     return best if best is not None else (None, (), tuple(p.name for p in wanted))
 
 
-def _solve_one(wanted: tuple[Predicate, ...], values: Mapping[str, Value], instance: str) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
+def _solve_one(
+    wanted: tuple[Predicate, ...], values: Mapping[str, Value], instance: str
+) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
     used: list[str] = []
     missing: list[str] = []
     for predicate in wanted:

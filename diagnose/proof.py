@@ -30,7 +30,13 @@ def prove_rule(rules: RuleSet, item: RuleFile) -> list[Mistake]:
             continue
         for name, value in example.captures.items():
             if all(finding.captures.get(name) != value for finding in found):
-                mistakes.append(Mistake(item.rule.file, line, f"positive example {number}: captured {name} = {found[0].captures.get(name)!r}, not {value!r}"))
+                mistakes.append(
+                    Mistake(
+                        item.rule.file,
+                        line,
+                        f"positive example {number}: captured {name} = {found[0].captures.get(name)!r}, not {value!r}",
+                    )
+                )
     for number, example in enumerate(item.negative, start=1):
         if own_findings(rules, item, example):
             mistakes.append(Mistake(item.rule.file, line, f"negative example {number} matches"))
@@ -47,4 +53,6 @@ def example_case(rules: RuleSet, example: Example) -> Case:
     case = case_of_text(rules, example.log, "example") if example.log else Case(origins=("example",))
     given = tuple(Fact(name, value, "example") for name, value in example.facts.items())
     named = {fact.name for fact in given}
-    return Case(given + tuple(fact for fact in case.facts if fact.name not in named), case.events, (), case.origins, case.lines)
+    return Case(
+        given + tuple(fact for fact in case.facts if fact.name not in named), case.events, (), case.origins, case.lines
+    )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
+
+from msgspec import Struct
 
 from diagnose import facts, places, predicate
 from diagnose.errors import Mistake, RuleError
@@ -28,13 +29,14 @@ MOST_BYTES = 256 << 10
 """How large a rule file may be."""
 MOST_DEPTH = 20
 
-_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq"))
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
+)
 _REQUIRED = ("id", "title", "severity", "labels", "match", "why", "fix", "examples")
 _OPTIONAL = ("kind", "certainty", "symptom_only", "leads_to", "restart", "references", "retired")
 
 
-@dataclass(frozen=True)
-class RuleFile:
+class RuleFile(Struct, frozen=True):
     """A rule with its proof: the cases that it must match, and the near misses that it must not."""
 
     rule: Rule
@@ -104,7 +106,12 @@ class _File:
         """Whether the YAML is what a rule can be; else a mistake says why. Comes first: YAML's own tree knows no limits."""
         depth = 0
         for event in events:
-            depth += {"SequenceStartEvent": 1, "MappingStartEvent": 1, "SequenceEndEvent": -1, "MappingEndEvent": -1}.get(type(event).__name__, 0)
+            depth += {
+                "SequenceStartEvent": 1,
+                "MappingStartEvent": 1,
+                "SequenceEndEvent": -1,
+                "MappingEndEvent": -1,
+            }.get(type(event).__name__, 0)
             problem = "is nested deeper than a rule can be" if depth > MOST_DEPTH else ""
             if getattr(event, "anchor", None):
                 problem = f"anchors and aliases ({event.anchor}) are not allowed in a rule"
@@ -306,13 +313,22 @@ def _labels(file: _File, node: _Node | None, taxonomy: Taxonomy) -> Labels:
     if not isinstance(node.value, dict):
         file.wrong(node.line, "'labels' must be a mapping with symptom and cause")
         return Labels("", "")
-    known = {"symptom": taxonomy.symptoms, "cause": taxonomy.causes, "stage": Taxonomy.STAGES}
+    known: dict[str, Collection[str]] = {
+        "symptom": taxonomy.symptoms,
+        "cause": taxonomy.causes,
+        "stage": Taxonomy.STAGES,
+    }
     found = {"symptom": "", "cause": "", "stage": ""}
     for key, item in node.value.items():
         if key not in known:
             file.wrong(node.keys[key], f"unknown label {key!r}{_nearest(key, known)}")
-        elif not isinstance(item.value, str) or (item.value not in known[key] and (key, item.value) != ("symptom", Taxonomy.OF_THE_EXCEPTION)):
-            file.wrong(node.keys[key], f"{key} {_shown(item.value)} is not in the taxonomy{_nearest(str(item.value), known[key])}")
+        elif not isinstance(item.value, str) or (
+            item.value not in known[key] and (key, item.value) != ("symptom", Taxonomy.OF_THE_EXCEPTION)
+        ):
+            file.wrong(
+                node.keys[key],
+                f"{key} {_shown(item.value)} is not in the taxonomy{_nearest(str(item.value), known[key])}",
+            )
         else:
             found[key] = item.value
     for key in ("symptom", "cause"):
@@ -329,7 +345,9 @@ def _match(file: _File, node: _Node | None) -> Match:
         return Match()
     for key in node.value:
         if key not in ("log", "unless", "where", "facts"):
-            file.wrong(node.keys[key], f"unknown key {key!r} in match{_nearest(key, ('log', 'unless', 'where', 'facts'))}")
+            file.wrong(
+                node.keys[key], f"unknown key {key!r} in match{_nearest(key, ('log', 'unless', 'where', 'facts'))}"
+            )
     parts = {key: _strings(file, node.value.get(key), key) for key in ("log", "unless", "where", "facts")}
     if not parts["log"] and not parts["facts"]:
         file.wrong(node.line, "match needs log patterns, facts, or both")
@@ -374,7 +392,10 @@ def _check_condition(file: _File, line: int, condition: str, key: str, captures:
             elif key == "facts":
                 file.wrong(line, f"{condition!r} speaks of the event: write it under where")
         elif facts.describe(name) is None:
-            file.wrong(line, f"{condition!r}: nobody defines the fact {name!r}{_nearest(name, [k.name for k in facts.CATALOGUE])}")
+            file.wrong(
+                line,
+                f"{condition!r}: nobody defines the fact {name!r}{_nearest(name, [k.name for k in facts.CATALOGUE])}",
+            )
         elif key == "where":
             file.wrong(line, f"{condition!r} speaks of the machine: write it under facts")
 
@@ -406,7 +427,10 @@ def _fixes(file: _File, node: _Node | None, captures: set[str]) -> tuple[Fix, ..
             if key == "when":
                 continue
             if key not in ("do", "run", "verify", "expect"):
-                file.wrong(item.keys[key], f"unknown key {key!r} in fix{_nearest(key, ('do', 'run', 'verify', 'expect', 'when'))}")
+                file.wrong(
+                    item.keys[key],
+                    f"unknown key {key!r} in fix{_nearest(key, ('do', 'run', 'verify', 'expect', 'when'))}",
+                )
             elif not isinstance(value.value, str):
                 file.wrong(item.keys[key], f"{key!r} must be text (quote it)")
             else:
@@ -414,7 +438,15 @@ def _fixes(file: _File, node: _Node | None, captures: set[str]) -> tuple[Fix, ..
         when = _strings(file, item.value.get("when"), "when")
         for index, condition in enumerate(when):
             _check_condition(file, item.value["when"].value[index].line, condition, "when", captures)
-        fixes.append(Fix(do=parts.get("do", ""), run=parts.get("run", ""), verify=parts.get("verify", ""), expect=parts.get("expect", ""), when=when))
+        fixes.append(
+            Fix(
+                do=parts.get("do", ""),
+                run=parts.get("run", ""),
+                verify=parts.get("verify", ""),
+                expect=parts.get("expect", ""),
+                when=when,
+            )
+        )
     return tuple(fixes)
 
 
@@ -459,7 +491,10 @@ def _example(file: _File, node: _Node, has_log: bool) -> Example | None:
             for name, item in value.value.items():
                 _check_example_value(file, key, name, item)
         else:
-            file.wrong(node.keys[key], f"unknown key {key!r} in an example{_nearest(key, ('log', 'facts', 'captures', 'seen'))}")
+            file.wrong(
+                node.keys[key],
+                f"unknown key {key!r} in an example{_nearest(key, ('log', 'facts', 'captures', 'seen'))}",
+            )
     if has_log and not parts.get("log"):
         file.wrong(node.line, "this example has no log text")
     return Example(**parts)
@@ -486,15 +521,23 @@ def _check_together(read: list[RuleFile], known: set[str]) -> list[Mistake]:
     for item in read:
         first = by_id.setdefault(item.rule.id, item)
         if first is not item:
-            mistakes.append(Mistake(item.rule.file, item.lines.get("id", 1), f"id {item.rule.id!r} is already used by {first.rule.file}"))
+            mistakes.append(
+                Mistake(
+                    item.rule.file, item.lines.get("id", 1), f"id {item.rule.id!r} is already used by {first.rule.file}"
+                )
+            )
     for item in read:
         line = item.lines.get("leads_to", 1)
         for target in item.rule.leads_to:
             if target not in known:
-                mistakes.append(Mistake(item.rule.file, line, f"leads_to {target!r}: no such rule{_nearest(target, known)}"))
+                mistakes.append(
+                    Mistake(item.rule.file, line, f"leads_to {target!r}: no such rule{_nearest(target, known)}")
+                )
     for cycle in _cycles({key: item.rule.leads_to for key, item in by_id.items()}):
         item = by_id[cycle[0]]
-        mistakes.append(Mistake(item.rule.file, item.lines.get("leads_to", 1), f"leads_to goes in a circle: {' → '.join(cycle)}"))
+        mistakes.append(
+            Mistake(item.rule.file, item.lines.get("leads_to", 1), f"leads_to goes in a circle: {' → '.join(cycle)}")
+        )
     return mistakes
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.model import Rule, Study
 from diagnose.scan import Scanner, compile_scanner
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
     from diagnose.taxonomy import Taxonomy
 
 FORMAT = 1
-_CODE = tuple(os.path.join(os.path.dirname(__file__), f"{name}.py") for name in ("model", "pattern", "rules", "ruleset", "scan"))
+_CODE = tuple(
+    os.path.join(os.path.dirname(__file__), f"{name}.py")
+    for name in ("model", "pattern", "rules", "ruleset", "scan", "sources/banner")
+)
 """What decides the content of a compiled file beside the rules: an update of llmdoctor makes it anew."""
 _MAGIC = b"llmdoctor-rules"
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Struct, frozen=True, array_like=True):
     """A log pattern: which rule it belongs to (index), and its place among that rule's patterns."""
 
     rule: int
@@ -37,8 +40,7 @@ class Pattern:
     text: str
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(Struct, frozen=True):
     """The content of a compiled file. `quick` and `content` say which rule files it was made from."""
 
     quick: str
@@ -49,13 +51,18 @@ class _Stored:
     environment: list[int]
     database: bytes
     owners: list[list[int]]
+    fact_database: bytes
+    fact_owners: list[list[int]]
     studies: dict[str, Study]
     causes: dict[str, str]
     exceptions: dict[str, str]
 
 
 class RuleSet:
-    """All rules, ready to match. `patterns` and `scanner` belong together: the scanner's owners index the patterns."""
+    """All rules, ready to match. `patterns` and `scanner` belong together: the scanner's owners index the patterns.
+
+    `fact_scanner` finds the lines that the banner reader reads; it is kept here since it takes time to compile.
+    """
 
     def __init__(self, stored: _Stored) -> None:
         self.stored = stored
@@ -63,6 +70,7 @@ class RuleSet:
         self.environment = stored.environment
         self.causes = stored.causes
         self.scanner = Scanner(stored.database, stored.owners)
+        self.fact_scanner = Scanner(stored.fact_database, stored.fact_owners)
         self._rules: dict[int, Rule] = {}
         self._index = {name: index for index, name in enumerate(stored.ids)}
         self._decoder = msgspec.msgpack.Decoder(Rule)
@@ -95,6 +103,7 @@ class RuleSet:
 def compile_rules(files: Sequence[RuleFile], taxonomy: Taxonomy, quick: str = "", content: str = "") -> RuleSet:
     """Compile rules that were read. Retired rules can be explained and never match."""
     from diagnose.pattern import plain
+    from diagnose.sources.banner import FACT_TEXTS
 
     patterns = [
         Pattern(index, order, text)
@@ -103,6 +112,7 @@ def compile_rules(files: Sequence[RuleFile], taxonomy: Taxonomy, quick: str = ""
         for order, text in enumerate(item.rule.match.log)
     ]
     scanner = compile_scanner([plain(pattern.text) for pattern in patterns])
+    facts = compile_scanner(FACT_TEXTS)
     encode = msgspec.msgpack.Encoder().encode
     return RuleSet(
         _Stored(
@@ -114,6 +124,8 @@ def compile_rules(files: Sequence[RuleFile], taxonomy: Taxonomy, quick: str = ""
             environment=[i for i, item in enumerate(files) if not item.rule.match.log and not item.rule.retired],
             database=scanner.stored,
             owners=[list(owner) for owner in scanner.owners],
+            fact_database=facts.stored,
+            fact_owners=[list(owner) for owner in facts.owners],
             studies=taxonomy.symptoms,
             causes=taxonomy.causes,
             exceptions=taxonomy.exceptions,
@@ -146,7 +158,9 @@ def _usable(stored: _Stored) -> RuleSet | None:
         return None
 
 
-def _compile_and_store(folders: list[str], taxonomy_file: str, cache: str, quick: str, stored: _Stored | None) -> RuleSet:
+def _compile_and_store(
+    folders: list[str], taxonomy_file: str, cache: str, quick: str, stored: _Stored | None
+) -> RuleSet:
     from pathlib import Path
 
     from diagnose import rules

@@ -24,8 +24,9 @@ class Scanner:
 
         self.owners = owners
         self.stored = database
-        self._database: Any = hyperscan.loadb(database, hyperscan.HS_MODE_BLOCK) if owners else None
+        self._database: Any = None
         if owners:
+            self._database = hyperscan.loadb(database, hyperscan.HS_MODE_BLOCK)
             self._database.scratch = hyperscan.Scratch(self._database)
 
     def find(self, data: bytes | memoryview) -> list[tuple[int, int]]:
@@ -55,5 +56,7 @@ def compile_scanner(plains: Sequence[Plain]) -> Scanner:
     expressions = [text.encode("utf-8", "replace") for text, _ in owners]
     flags = [hyperscan.HS_FLAG_CASELESS if caseless else 0 for _, caseless in owners]
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(expressions=expressions, ids=list(range(len(owners))), elements=len(owners), flags=flags, literal=True)
+    database.compile(
+        expressions=expressions, ids=list(range(len(owners))), elements=len(owners), flags=flags, literal=True
+    )
     return Scanner(hyperscan.dumpb(database), [tuple(found) for found in owners.values()])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from diagnose.model import Share, Study
 
 
-@dataclass(frozen=True)
-class Taxonomy:
+class Taxonomy(Struct, frozen=True):
     """`causes` maps a path to the study's name for it; `symptoms` maps a path to what the study saw.
 
     `exceptions` maps the class of an uncaught exception to its symptom leaf; `*` stands for any other class.

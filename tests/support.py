@@ -104,7 +104,11 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
     return kept | {"XDG_CACHE_HOME": str(home / "cache"), "TERM": "xterm", "PYTHONWARNINGS": "error"} | changes
 
 
-def run_doctor(home: Path, *arguments: str | bytes, text: bytes = b"", **changes: str) -> subprocess.CompletedProcess[bytes]:
+def run_doctor(
+    home: Path, *arguments: str | bytes, text: bytes = b"", **changes: str
+) -> subprocess.CompletedProcess[bytes]:
     """Run `llmdoctor` of an installation in a process of its own."""
     command = [sys.executable, "-m", "diagnose", *arguments]
-    return subprocess.run(command, cwd=home, env=environment(home, **changes), input=text, capture_output=True, timeout=300)
+    return subprocess.run(
+        command, cwd=home, env=environment(home, **changes), input=text, capture_output=True, timeout=300
+    )

@@ -28,7 +28,9 @@ def test_an_unknown_fact_comes_with_the_command_that_tells_it(tmp_path: Path, fa
 
 def test_a_settled_case_needs_no_more(tmp_path: Path) -> None:
     """A confirmed or likely cause without open questions asks for nothing."""
-    assert () == diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), "words of the cause\n").advice
+    assert (
+        diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), "words of the cause\n").advice == ()
+    )
 
 
 def test_what_is_in_the_text_is_not_asked_for(tmp_path: Path) -> None:
@@ -41,6 +43,8 @@ def test_what_is_in_the_text_is_not_asked_for(tmp_path: Path) -> None:
 def test_every_fact_can_be_asked_for(tmp_path: Path) -> None:
     """Whatever fact of the catalogue is open: the advice has words for it."""
     for kind in CATALOGUE:
-        made = rule("a-cause", match={"log": ["words of the cause"], "facts": [f"{kind.name.replace('*', 'some')} == x"]})
+        made = rule(
+            "a-cause", match={"log": ["words of the cause"], "facts": [f"{kind.name.replace('*', 'some')} == x"]}
+        )
         first, *_ = diagnosis_of(ruleset_of(tmp_path, made), "words of the cause\n").advice
         assert first.what

@@ -50,28 +50,35 @@ def test_specific_above_general_above_warning_above_note(tmp_path: Path) -> None
     )
     parts = ("note", "warning", "possible one", "general one", "cause")
     text = GAP.join(f"words of the {part}\n" for part in parts)
-    assert ["a-cause", "a-general", "a-possible", "a-warning", "a-note"] == order(diagnosis_of(rules, text))
+    assert order(diagnosis_of(rules, text)) == ["a-cause", "a-general", "a-possible", "a-warning", "a-note"]
 
 
 def test_a_general_finding_on_the_line_of_a_specific_one_is_not_said(tmp_path: Path) -> None:
     """One line is told once, by the rule that knows it best."""
-    rules = ruleset_of(tmp_path, rule("a-general", "No module named", kind="general"), rule("a-cause", "No module named 'flash_attn'"))
-    assert ["a-cause"] == order(diagnosis_of(rules, "ModuleNotFoundError: No module named 'flash_attn'\n"))
+    rules = ruleset_of(
+        tmp_path, rule("a-general", "No module named", kind="general"), rule("a-cause", "No module named 'flash_attn'")
+    )
+    assert order(diagnosis_of(rules, "ModuleNotFoundError: No module named 'flash_attn'\n")) == ["a-cause"]
 
 
 def test_a_wrapper_is_a_symptom_of_the_cause(tmp_path: Path) -> None:
-    """"See root cause above" stands under the cause, even where it comes first."""
-    rules = ruleset_of(tmp_path, rule("a-wrapper", "See root cause above", kind="wrapper"), rule("a-cause", "words of the cause"))
-    for text in (f"See root cause above\n{GAP}words of the cause\n", f"words of the cause\n{GAP}See root cause above\n"):
+    """ "See root cause above" stands under the cause, even where it comes first."""
+    rules = ruleset_of(
+        tmp_path, rule("a-wrapper", "See root cause above", kind="wrapper"), rule("a-cause", "words of the cause")
+    )
+    for text in (
+        f"See root cause above\n{GAP}words of the cause\n",
+        f"words of the cause\n{GAP}See root cause above\n",
+    ):
         found = diagnosis_of(rules, text)
-        assert (["a-cause"], [["a-wrapper"]]) == (order(found), under(found))
+        assert (order(found), under(found)) == (["a-cause"], [["a-wrapper"]])
 
 
 def test_a_wrapper_alone_says_where_to_look(tmp_path: Path) -> None:
     """Without the cause in the text the wrapper is told, with advice to bring the other logs."""
     rules = ruleset_of(tmp_path, rule("a-wrapper", "See root cause above", kind="wrapper"))
     found = diagnosis_of(rules, "See root cause above\n")
-    assert ["a-wrapper"] == order(found)
+    assert order(found) == ["a-wrapper"]
     assert any("logs of all ranks" in advice.what for advice in found.advice)
 
 
@@ -84,21 +91,23 @@ def test_leads_to_puts_the_consequence_under_its_cause(tmp_path: Path) -> None:
         rule("an-effect", "words of the effect"),
     )
     found = diagnosis_of(rules, f"words of the effect\n{GAP}words of the cause\n")
-    assert (["a-cause"], [["an-effect"]]) == (order(found), under(found))
+    assert (order(found), under(found)) == (["a-cause"], [["an-effect"]])
 
 
 def test_the_first_exception_of_a_chain_is_the_cause(tmp_path: Path) -> None:
     """Of exceptions chained to one event the first raised leads; the others are its symptoms."""
     rules = ruleset_of(tmp_path, rule("an-effect", "words of the effect"), rule("a-cause", "words of the cause"))
     chain = "\nThe above exception was the direct cause of the following exception:\n\n"
-    found = diagnosis_of(rules, traceback("OSError: words of the cause") + chain + traceback("RuntimeError: words of the effect"))
-    assert (["a-cause"], [["an-effect"]]) == (order(found), under(found))
+    found = diagnosis_of(
+        rules, traceback("OSError: words of the cause") + chain + traceback("RuntimeError: words of the effect")
+    )
+    assert (order(found), under(found)) == (["a-cause"], [["an-effect"]])
 
 
 def test_among_equals_the_first_in_the_text_leads(tmp_path: Path) -> None:
     """Two independent causes stand in the order of their lines."""
     rules = ruleset_of(tmp_path, rule("b-cause", "words of the second"), rule("a-cause", "words of the first"))
-    assert ["a-cause", "b-cause"] == order(diagnosis_of(rules, f"words of the first\n{GAP}words of the second\n"))
+    assert order(diagnosis_of(rules, f"words of the first\n{GAP}words of the second\n")) == ["a-cause", "b-cause"]
 
 
 def test_several_files_are_ordered_by_time(tmp_path: Path) -> None:
@@ -106,13 +115,13 @@ def test_several_files_are_ordered_by_time(tmp_path: Path) -> None:
     first, second = rule("first-cause", "words of the first"), rule("second-cause", "words of the second")
     late = "ERROR 11-02 09:15:07 [core.py:1] words of the second\n"
     early = "ERROR 11-02 09:15:01 [core.py:1] words of the first\n"
-    assert ["first-cause", "second-cause"] == order(several(tmp_path, first, second, a=late, b=early))
+    assert order(several(tmp_path, first, second, a=late, b=early)) == ["first-cause", "second-cause"]
 
 
 def test_one_of_several_files_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """The others are diagnosed, and the report says which was not looked at and why."""
     found = several(tmp_path, rule("a-cause", "words of the cause"), a="words of the cause\n", b="")
-    assert ["a-cause"] == order(found)
+    assert order(found) == ["a-cause"]
     assert [(str(tmp_path / "b.log"), True)] == [(item.what, "is empty" in item.why) for item in found.unchecked]
 
 
@@ -148,30 +157,51 @@ def test_fixes_are_chosen_by_what_was_captured(tmp_path: Path) -> None:
     ]
     made = rule("a-cause", r"asked for (?P<asked>\d+ \w+), free: (?P<free>\d+ \w+)", fix=fix)
     rules = ruleset_of(tmp_path / "a", made)
-    for text, expected in (("asked for 9 GiB, free: 2 GiB", ["Move it", "Wait"]), ("asked for 9 GiB, free: 2 MiB", ["Shrink 9 GiB", "Wait"])):
+    for text, expected in (
+        ("asked for 9 GiB, free: 2 GiB", ["Move it", "Wait"]),
+        ("asked for 9 GiB, free: 2 MiB", ["Shrink 9 GiB", "Wait"]),
+    ):
         [cause] = diagnosis_of(rules, text).diagnoses
         assert expected == [fix.do for fix in cause.fix]
-    rules = ruleset_of(tmp_path / "b", rule("a-cause", fix=fix[:1], match={"log": ["words of the cause(?P<free>\\d+)?"]}))
-    assert ["Move it"] == [fix.do for fix in diagnosis_of(rules, "words of the cause").diagnoses[0].fix]
+    rules = ruleset_of(
+        tmp_path / "b", rule("a-cause", fix=fix[:1], match={"log": ["words of the cause(?P<free>\\d+)?"]})
+    )
+    assert [fix.do for fix in diagnosis_of(rules, "words of the cause").diagnoses[0].fix] == ["Move it"]
 
 
 def test_texts_carry_the_values_of_the_log(tmp_path: Path) -> None:
     """Title, why, fix and expectation are told with what was captured, known and launched."""
-    fix = [{"do": "Give {{what}} to {{model}}", "run": "serve {{model}} --by '{{what}}'", "verify": "see {{what}}", "expect": "{{torch.version}}"}]
+    fix = [
+        {
+            "do": "Give {{what}} to {{model}}",
+            "run": "serve {{model}} --by '{{what}}'",
+            "verify": "see {{what}}",
+            "expect": "{{torch.version}}",
+        }
+    ]
     made = rule("a-cause", "lack of (?P<what>[^.]+) here", title="Lacks {{what}}", why="Because of {{what}}", fix=fix)
     text = "torch==2.3.1\nnon-default args: {'model': '/data/my-model', 'port': 8000}\n(APIServer pid=1) lack of $(reboot) here\n"
     [cause] = diagnosis_of(ruleset_of(tmp_path, made), text, launch__arg__model="/data/my-model").diagnoses
-    assert ("Lacks $(reboot)", "Because of $(reboot)") == (cause.title, cause.why)
-    assert ("Give $(reboot) to /data/my-model", "serve /data/my-model --by '<what>'") == (cause.fix[0].do, cause.fix[0].run)
-    assert ("see '$(reboot)'", "2.3.1") == (cause.fix[0].verify, cause.fix[0].expect)
+    assert (cause.title, cause.why) == ("Lacks $(reboot)", "Because of $(reboot)")
+    assert (
+        cause.fix[0].do,
+        cause.fix[0].run,
+    ) == ("Give $(reboot) to /data/my-model", "serve /data/my-model --by '<what>'")
+    assert (cause.fix[0].verify, cause.fix[0].expect) == ("see '$(reboot)'", "2.3.1")
 
 
 def test_the_evidence_is_the_line_and_the_frame_to_blame(tmp_path: Path) -> None:
     """First the line that proves it, then the frame of the library at fault with its code, each with its numbers."""
-    text = GAP + "Traceback (most recent call last):\n" + FRAME.format("vllm/a") + FRAME.format("torch/b") + "OSError: words of the cause\n"
+    text = (
+        GAP
+        + "Traceback (most recent call last):\n"
+        + FRAME.format("vllm/a")
+        + FRAME.format("torch/b")
+        + "OSError: words of the cause\n"
+    )
     [cause] = diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), text).diagnoses
-    assert [(7, 7, "match"), (3, 4, "frame")] == [(item.line, item.end_line, item.role) for item in cause.evidence]
-    assert "OSError: words of the cause" == cause.evidence[0].text
+    assert [(item.line, item.end_line, item.role) for item in cause.evidence] == [(7, 7, "match"), (3, 4, "frame")]
+    assert cause.evidence[0].text == "OSError: words of the cause"
     assert "vllm/a.py" in cause.evidence[1].text
 
 
@@ -185,7 +215,7 @@ def test_the_same_on_all_ranks_is_told_once(tmp_path: Path) -> None:
 def test_no_match_is_an_answer(tmp_path: Path) -> None:
     """Nothing known: no cause, the number of lines read, and what would settle it."""
     found = diagnosis_of(ruleset_of(tmp_path, rule("a-cause", "words of the cause")), "one\ntwo\n")
-    assert ((), 2) == (found.diagnoses, found.lines)
+    assert (found.diagnoses, found.lines) == ((), 2)
     assert found.advice
 
 
@@ -193,5 +223,5 @@ def test_what_the_text_does_not_tell_is_unchecked(tmp_path: Path) -> None:
     """An unknown fact of a finding is listed, with how to get it."""
     made = rule("a-cause", match={"log": ["words of the cause"], "facts": ["driver.version < 500"]})
     found = diagnosis_of(ruleset_of(tmp_path, made), "words of the cause\n")
-    assert ["driver.version"] == [item.what for item in found.unchecked]
+    assert [item.what for item in found.unchecked] == ["driver.version"]
     assert "nvidia-smi" in [advice.run for advice in found.advice]

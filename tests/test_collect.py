@@ -26,9 +26,11 @@ def rules(tmp_path: Path) -> RuleSet:
 def test_a_text_becomes_facts_and_events(rules: RuleSet) -> None:
     """Both are read in one pass, and know their line and origin."""
     case = case_of_text(rules, TEXT, "a.log")
-    assert [("torch.version", "2.3.1", "a.log", 1)] == [(fact.name, fact.value, fact.origin, fact.line) for fact in case.facts]
-    assert [("a.log", 2)] == [(event.origin, event.line) for event in case.events]
-    assert (("a.log",), 2) == (case.origins, case.lines)
+    assert [
+        (fact.name, fact.value, fact.origin, fact.line) for fact in case.facts
+    ] == [("torch.version", "2.3.1", "a.log", 1)]
+    assert [(event.origin, event.line) for event in case.events] == [("a.log", 2)]
+    assert (case.origins, case.lines) == (("a.log",), 2)
 
 
 def test_compressed_files_are_read_as_their_text(rules: RuleSet, tmp_path: Path) -> None:
@@ -37,16 +39,18 @@ def test_compressed_files_are_read_as_their_text(rules: RuleSet, tmp_path: Path)
     (tmp_path / "b.zst").write_bytes(zstandard.compress(TEXT.encode()))
     for name in ("a.gz", "b.zst"):
         case = case_of_files(rules, [str(tmp_path / name)], BytesIO())
-        assert (2, 1) == (case.lines, len(case.events))
+        assert (case.lines, len(case.events)) == (2, 1)
 
 
 def test_several_inputs_are_one_case(rules: RuleSet, tmp_path: Path) -> None:
     """Events keep their origin, lines are counted together, and the first to tell a fact is believed."""
     (tmp_path / "a.log").write_text(TEXT, encoding="utf-8")
-    case = case_of_files(rules, [str(tmp_path / "a.log"), "-"], BytesIO(b"torch==2.9.0\nvllm==0.9.0\nwords of the cause\n"))
+    case = case_of_files(
+        rules, [str(tmp_path / "a.log"), "-"], BytesIO(b"torch==2.9.0\nvllm==0.9.0\nwords of the cause\n")
+    )
     assert [str(tmp_path / "a.log"), "-"] == [event.origin for event in case.events]
-    assert {"torch.version": "2.3.1", "vllm.version": "0.9.0"} == {fact.name: fact.value for fact in case.facts}
-    assert 5 == case.lines
+    assert {fact.name: fact.value for fact in case.facts} == {"torch.version": "2.3.1", "vllm.version": "0.9.0"}
+    assert case.lines == 5
 
 
 def test_a_folder_stands_for_its_logs(rules: RuleSet, tmp_path: Path) -> None:
@@ -55,7 +59,7 @@ def test_a_folder_stands_for_its_logs(rules: RuleSet, tmp_path: Path) -> None:
         (tmp_path / "logs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "logs" / name).write_text(TEXT, encoding="utf-8")
     case = case_of_files(rules, [str(tmp_path / "logs")], BytesIO())
-    assert ["rank0.log", "rank1.log"] == [os.path.basename(origin) for origin in case.origins]
+    assert [os.path.basename(origin) for origin in case.origins] == ["rank0.log", "rank1.log"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\x02\x01\x01", b"PK\x03\x04stuff"])
@@ -70,7 +74,9 @@ def test_if_none_can_be_read_all_reasons_are_told(rules: RuleSet, tmp_path: Path
     """Each input has its line in the error."""
     with pytest.raises(InputError) as caught:
         case_of_files(rules, [str(tmp_path / "a.log"), str(tmp_path / "b.log")], BytesIO())
-    assert ["a.log: no such file", "b.log: no such file"] == [os.path.basename(line) for line in str(caught.value).split("\n")]
+    assert [
+        os.path.basename(line) for line in str(caught.value).split("\n")
+    ] == ["a.log: no such file", "b.log: no such file"]
 
 
 def test_a_name_that_is_not_utf_8_can_be_written(rules: RuleSet, tmp_path: Path) -> None:
@@ -82,12 +88,12 @@ def test_a_name_that_is_not_utf_8_can_be_written(rules: RuleSet, tmp_path: Path)
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     [origin] = case_of_files(rules, [os.fsdecode(path)], BytesIO()).origins
-    assert "\ufffd.log" == os.path.basename(origin.encode().decode())
+    assert os.path.basename(origin.encode().decode()) == "\ufffd.log"
 
 
 def test_more_lines_than_are_kept_are_told(rules: RuleSet) -> None:
     """Where a log says the same more often than is kept, the case says so."""
     words = ("".join(chr(97 + int(digit)) for digit in str(number)) for number in range(1000))
     case = case_of_text(rules, "".join(f"words of the cause, {word}\n" for word in words))
-    assert 200 == len(case.events)
-    assert [True] == ["800 further lines" in item.what for item in case.unchecked]
+    assert len(case.events) == 200
+    assert ["800 further lines" in item.what for item in case.unchecked] == [True]

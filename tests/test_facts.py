@@ -26,7 +26,21 @@ def test_a_fact_has_a_type(name: str, type_: str) -> None:
     assert type_ == found.type
 
 
-@pytest.mark.parametrize("name", ["", "torch", "torch.colour", "gpu.0", "gpu.0.colour", "gpu.0.1.name", "launch.arg.", "version", ".version", "a b.version"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "torch",
+        "torch.colour",
+        "gpu.0",
+        "gpu.0.colour",
+        "gpu.0.1.name",
+        "launch.arg.",
+        "version",
+        ".version",
+        "a b.version",
+    ],
+)
 def test_what_nobody_defines_is_unknown(name: str) -> None:
     """A name outside the catalogue is no fact."""
     assert describe(name) is None

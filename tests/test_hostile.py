@@ -21,7 +21,7 @@ from diagnose.errors import InputError
 from diagnose.formats import FORMATS, formatter
 from diagnose.match import match
 from diagnose.model import Diagnosis
-from diagnose.pattern import plain, regex
+from diagnose.pattern import plain
 from diagnose.ruleset import RuleSet
 from diagnose.sources.prefix import read_prefix
 from diagnose.sources.stack import frame, kind
@@ -70,19 +70,22 @@ REDOS = {
 @pytest.mark.parametrize("name", sorted(REDOS))
 def test_texts_that_make_searches_backtrack(name: str) -> None:
     """A megabyte of each of the classic texts is read by all rules to its end."""
-    assert () == tuple(cause for cause in report(REDOS[name]).diagnoses if cause.kind == "specific" and cause.severity == "error")
+    assert tuple(
+        cause for cause in report(REDOS[name]).diagnoses if cause.kind == "specific" and cause.severity == "error"
+    ) == ()
 
 
 def test_every_bundled_pattern_on_long_near_matches() -> None:
-    """Each pattern meets a line that holds its own plain text a thousand times, and the start of everything else."""
-    for pattern in bundled().patterns:
-        [first, *_] = plain(pattern.text).texts
-        text = f"{first} " * 1000 + "a" * 5000 + " " * 5000 + first
-        assert regex(pattern.text).search(text) in (None, regex(pattern.text).search(text)) or True
-        assert len(text) > 10_000
+    """Each pattern meets a line that holds its own plain text over and over, with long runs of other text between."""
+    lines = [
+        f"{plain(pattern.text).texts[0]} " * 20 + "a" * 3000 + " " * 3000 + "1." * 500 for pattern in bundled().patterns
+    ]
+    assert len(lines) == report("\n".join(lines).encode()).lines
 
 
-@pytest.mark.parametrize("unit", ["a ", "1.", "::", "[a]", "(a ", "> ", "| ", "0: ", "[rank0]: ", "a.b/", "-", "=", '"', "   File "])
+@pytest.mark.parametrize(
+    "unit", ["a ", "1.", "::", "[a]", "(a ", "> ", "| ", "0: ", "[rank0]: ", "a.b/", "-", "=", '"', "   File "]
+)
 def test_prefixes_and_frames_of_long_lines(unit: str) -> None:
     """The readers of one line stay linear: sixty thousand characters of the same are read."""
     text = unit * (60_000 // len(unit))
@@ -109,8 +112,8 @@ def test_a_traceback_of_a_hundred_thousand_frames() -> None:
 def test_a_million_lines_of_one_error() -> None:
     """Told once, with how often it was seen."""
     found = report(ERROR * 1_000_000)
-    assert 1_000_000 == found.lines
-    assert 1_000_000 == found.diagnoses[0].seen
+    assert found.lines == 1_000_000
+    assert found.diagnoses[0].seen == 1_000_000
 
 
 def test_a_million_lines_that_differ(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_a_million_lines_that_differ(tmp_path: Path) -> None:
     source = random.Random(1)
     data = b"".join(b"words of the %s\n" % "".join(source.choices("abcdefgh", k=9)).encode() for _ in range(200_000))
     case = case_of_files(rules, ["-"], BytesIO(data))
-    assert (200_000, True) == (case.lines, len(case.events) <= 4000)
+    assert (case.lines, len(case.events) <= 4000) == (200_000, True)
     assert case.unchecked
 
 
@@ -127,35 +130,55 @@ def test_a_line_of_fifty_megabytes() -> None:
     """One line with the error at its very end: it is found there."""
     data = b"x" * (50 * MEGABYTE) + b" " + ERROR
     found = report(data)
-    assert 1 == found.lines
-    assert 1 == found.diagnoses[0].evidence[0].line
+    assert found.lines == 1
+    assert found.diagnoses[0].evidence[0].line == 1
 
 
 def test_a_line_of_errors_without_end() -> None:
     """Megabytes of errors that never end their line."""
-    assert 1 == report(ERROR.replace(b"\n", b" ") * (4 * MEGABYTE // len(ERROR))).lines
+    assert report(ERROR.replace(b"\n", b" ") * (4 * MEGABYTE // len(ERROR))).lines == 1
 
 
 @pytest.mark.parametrize(
     "line",
-    [b"[rank0]: ", b"(EngineCore_DP0 pid=41) ERROR 11-02 09:15:07 [core.py:708] ", b"> > > > ", b"2026-01-02 03:04:05,678 ", b"web-1  | ", b"0: "],
+    [
+        b"[rank0]: ",
+        b"(EngineCore_DP0 pid=41) ERROR 11-02 09:15:07 [core.py:708] ",
+        b"> > > > ",
+        b"2026-01-02 03:04:05,678 ",
+        b"web-1  | ",
+        b"0: ",
+    ],
 )
 def test_text_that_is_all_prefixes(line: bytes) -> None:
     """Prefixes with nothing behind them, on many lines and many times on one line: nothing is found, all is read."""
-    assert (20_000, ()) == ((found := report(line * 20 + b"\n" + (line + b"\n") * 19_999)).lines, found.diagnoses)
+    assert ((found := report(line * 20 + b"\n" + (line + b"\n") * 19_999)).lines, found.diagnoses) == (20_000, ())
 
 
-@pytest.mark.parametrize("unit", [b"```\n", b"> ```\n", b"~~~\n", b"<details>\n", b"Traceback (most recent call last):\n", b"\n", b"\r", b"\r\n", b"    ^^^^\n"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"```\n",
+        b"> ```\n",
+        b"~~~\n",
+        b"<details>\n",
+        b"Traceback (most recent call last):\n",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"    ^^^^\n",
+    ],
+)
 def test_text_that_is_all_frame_work(unit: bytes) -> None:
     """Only fences, headers, carriage returns or blank lines: read, and nothing found."""
-    assert () == report(unit * 50_000).diagnoses
+    assert report(unit * 50_000).diagnoses == ()
 
 
 @pytest.mark.parametrize("data", [b"\0" * MEGABYTE, b"\0", b"\0\n" * 1000])
 def test_only_nuls(data: bytes) -> None:
     """NULs alone are no text: a sentence, or nothing found; never a finding."""
     try:
-        assert () == report(data).diagnoses
+        assert report(data).diagnoses == ()
     except InputError as error:
         assert "\n" not in str(error)
 
@@ -214,4 +237,4 @@ def test_any_mix_of_what_logs_are_made_of(parts: list[bytes]) -> None:
 def test_a_rule_cannot_be_made_slow(tmp_path: Path) -> None:
     """Patterns of the kind that other engines choke on are as quick as any."""
     rules = ruleset_of(tmp_path, rule("a-cause", r"words: (?:a+)+b", r"words: (?:a|aa)+$", r"words: (?P<x>.*)*c"))
-    assert [] == findings_in(rules, "words: " + "a" * 8000 + "!\n")
+    assert findings_in(rules, "words: " + "a" * 8000 + "!\n") == []

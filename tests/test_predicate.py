@@ -118,8 +118,16 @@ def test_a_name_on_the_right_side() -> None:
 
 def test_what_is_not_known_is_unknown() -> None:
     """A missing fact is the third answer for every operator, never false."""
-    conditions = ("a.b == 1", "a.b != 1", "a.b < 1", "a.b in [x]", "a.b not in [x]", "a.b matches xyz", "a.b not matches xyz")
-    assert [None] * 7 == [answer(parse(condition), {}) for condition in conditions]
+    conditions = (
+        "a.b == 1",
+        "a.b != 1",
+        "a.b < 1",
+        "a.b in [x]",
+        "a.b not in [x]",
+        "a.b matches xyz",
+        "a.b not matches xyz",
+    )
+    assert [answer(parse(condition), {}) for condition in conditions] == [None] * 7
 
 
 @pytest.mark.parametrize(
@@ -173,10 +181,10 @@ def test_all_conditions_together() -> None:
     """One false makes all false, one unknown leaves all unknown, and what was used and what was missing is told."""
     known = {"torch.version": "2.4"}
     yes, no, open_question = parse("torch.version > 2"), parse("torch.version < 2"), parse("driver.version > 500")
-    assert (True, ("torch.version",), ()) == solve([yes], known)
-    assert (False, ("torch.version",), ()) == solve([open_question, no], known)
-    assert (None, ("torch.version",), ("driver.version",)) == solve([yes, open_question], known)
-    assert (None, (), ("gpu.*.name",)) == solve([parse("gpu.*.name == A100")], known)
+    assert solve([yes], known) == (True, ("torch.version",), ())
+    assert solve([open_question, no], known) == (False, ("torch.version",), ())
+    assert solve([yes, open_question], known) == (None, ("torch.version",), ("driver.version",))
+    assert solve([parse("gpu.*.name == A100")], known) == (None, (), ("gpu.*.name",))
 
 
 @given(value=values, right=st.one_of(versions, sizes))
@@ -201,7 +209,12 @@ def test_comparing_backwards_gives_the_same(left: str | int | float | bool, righ
         assert forwards is backwards
 
 
-@given(text=st.one_of(words, st.builds("{} {} {}".format, words, st.sampled_from(["==", "<", "in", "not matches"]), words)), value=values)
+@given(
+    text=st.one_of(
+        words, st.builds("{} {} {}".format, words, st.sampled_from(["==", "<", "in", "not matches"]), words)
+    ),
+    value=values,
+)
 @settings(deadline=None, max_examples=300)
 def test_any_text_is_a_condition_or_a_mistake(text: str, value: str | int | float | bool) -> None:
     """Whatever stands in a rule: it can be answered, or PredicateError tells why not."""

@@ -48,7 +48,7 @@ def told(path: Path, text: str | bytes, name: str = "some-trouble.yaml") -> list
 
 def test_a_good_file_has_no_mistakes(tmp_path: Path) -> None:
     """The file that all others here are made from is correct."""
-    assert [] == told(tmp_path, GOOD)
+    assert told(tmp_path, GOOD) == []
 
 
 def test_a_rule_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -56,16 +56,16 @@ def test_a_rule_is_read_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "cuda").mkdir()
     (tmp_path / "cuda" / "some-trouble.yaml").write_text(GOOD, encoding="utf-8")
     [read] = read_rules([tmp_path], TAXONOMY)
-    assert ("some-trouble", "error", "specific", "likely", "cuda") == (
+    assert (
         read.rule.id,
         read.rule.severity,
         read.rule.kind,
         read.rule.certainty,
         read.rule.family,
-    )
-    assert (r"(?P<what>\w+) out of memory here",) == read.rule.match.log
-    assert ("capture.what != host",) == read.rule.fix[0].when
-    assert ["there is memory"] == [example.log for example in read.negative]
+    ) == ("some-trouble", "error", "specific", "likely", "cuda")
+    assert read.rule.match.log == (r"(?P<what>\w+) out of memory here",)
+    assert read.rule.fix[0].when == ("capture.what != host",)
+    assert [example.log for example in read.negative] == ["there is memory"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_file_that_is_no_rule(tmp_path: Path, text: str | bytes, line: int, sa
 def test_an_alias_bomb_is_refused_at_once(tmp_path: Path) -> None:
     """Aliases that would grow to 10^30 entries are refused, not expanded."""
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 30))
-    assert [(1, "anchors and aliases (l0) are not allowed in a rule")] == told(tmp_path, f"l0: &l0 x\n{levels}\n")
+    assert told(tmp_path, f"l0: &l0 x\n{levels}\n") == [(1, "anchors and aliases (l0) are not allowed in a rule")]
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -190,7 +190,9 @@ def test_a_file_that_one_may_not_read(tmp_path: Path) -> None:
     """A file without permission to read it is a mistake of that file."""
     write_rules(tmp_path, [rule("one-trouble")])
     (tmp_path / "one-trouble.yaml").chmod(0)
-    assert ["cannot be read: Permission denied"] == [mistake.message for mistake in survey_rules([tmp_path], TAXONOMY)[1]]
+    assert [
+        mistake.message for mistake in survey_rules([tmp_path], TAXONOMY)[1]
+    ] == ["cannot be read: Permission denied"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -210,9 +212,9 @@ def test_all_mistakes_of_all_files_at_once(tmp_path: Path) -> None:
     bad = rule("b-trouble", "too", severity="fatal", colour="red", leads_to=["nobody"])
     other = rule("a-trouble", leads_to=["b-troubles"], why=None)
     read, mistakes = survey(tmp_path, bad, other)
-    assert [] == read
+    assert read == []
     assert mistakes == sorted(mistakes, key=lambda mistake: (mistake.file, mistake.line))
-    assert ["a-trouble", "b-trouble", "b-trouble", "b-trouble"] == [Path(mistake.file).stem for mistake in mistakes]
+    assert [Path(mistake.file).stem for mistake in mistakes] == ["a-trouble", "b-trouble", "b-trouble", "b-trouble"]
 
 
 def test_the_error_lists_every_mistake(tmp_path: Path) -> None:
@@ -220,9 +222,12 @@ def test_the_error_lists_every_mistake(tmp_path: Path) -> None:
     write_rules(tmp_path, [rule("a-trouble", colour="red", severity="fatal")])
     with pytest.raises(RuleError) as caught:
         read_rules([tmp_path], TAXONOMY)
-    assert 2 == len(caught.value.mistakes)
+    assert len(caught.value.mistakes) == 2
     assert [str(mistake) for mistake in caught.value.mistakes] == str(caught.value).split("\n")
-    assert ("rules/a.yaml:3: wrong", "rules/a.yaml: wrong") == (str(Mistake("rules/a.yaml", 3, "wrong")), str(Mistake("rules/a.yaml", 0, "wrong")))
+    assert (
+        str(Mistake("rules/a.yaml", 3, "wrong")),
+        str(Mistake("rules/a.yaml", 0, "wrong")),
+    ) == ("rules/a.yaml:3: wrong", "rules/a.yaml: wrong")
 
 
 def test_an_id_is_used_once(tmp_path: Path) -> None:
@@ -236,7 +241,9 @@ def test_an_id_is_used_once(tmp_path: Path) -> None:
 
 def test_leads_to_an_unknown_rule(tmp_path: Path) -> None:
     """An id that no file has is told, with the nearest one that there is, even if other files have mistakes."""
-    _, mistakes = survey(tmp_path, rule("a-trouble", leads_to=["b-truoble"]), rule("b-trouble"), rule("c-trouble", severity="fatal"))
+    _, mistakes = survey(
+        tmp_path, rule("a-trouble", leads_to=["b-truoble"]), rule("b-trouble"), rule("c-trouble", severity="fatal")
+    )
     assert "leads_to 'b-truoble': no such rule; did you mean 'b-trouble'?" in [mistake.message for mistake in mistakes]
 
 
@@ -258,14 +265,16 @@ def test_leads_to_goes_in_no_circle(tmp_path: Path, edges: dict[str, list[str]],
 
 def test_a_long_chain_of_leads_to(tmp_path: Path) -> None:
     """A thousand rules in a row are followed without recursion."""
-    rules = [rule(f"r{n:04}", f"the words of rule {n}", leads_to=[f"r{n + 1:04}"] if n < 999 else []) for n in range(1000)]
-    assert [] == survey(tmp_path, *rules)[1]
+    rules = [
+        rule(f"r{n:04}", f"the words of rule {n}", leads_to=[f"r{n + 1:04}"] if n < 999 else []) for n in range(1000)
+    ]
+    assert survey(tmp_path, *rules)[1] == []
 
 
 def test_the_bundled_rules_are_named() -> None:
     """The rules that come along lie in a folder that is there, and a user's folders come behind it."""
     first, second = bundled_folders(["mine"])
-    assert (True, "mine") == (os.path.isdir(first), second)
+    assert (os.path.isdir(first), second) == (True, "mine")
 
 
 yaml_values = st.recursive(
@@ -277,7 +286,9 @@ yaml_values = st.recursive(
 
 @given(key=st.sampled_from(sorted(rule("x"))), value=yaml_values)
 @settings(deadline=None, max_examples=200)
-def test_any_value_of_any_key_is_read_or_told(tmp_path_factory: pytest.TempPathFactory, key: str, value: object) -> None:
+def test_any_value_of_any_key_is_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: object
+) -> None:
     """Whatever a key is set to: the file is read, or its mistakes are told."""
     folder = tmp_path_factory.getbasetemp() / "any-value"
     folder.mkdir(exist_ok=True)
@@ -287,10 +298,14 @@ def test_any_value_of_any_key_is_read_or_told(tmp_path_factory: pytest.TempPathF
     assert bool(read) != bool(mistakes)
 
 
-@given(text=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))))
+@given(
+    text=st.one_of(
+        st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    )
+)
 @settings(deadline=None, max_examples=200)
 def test_any_bytes_are_read_or_told(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
     """Whatever bytes a rule file holds: never a traceback."""
     file = tmp_path_factory.getbasetemp() / "any-bytes.yaml"
     file.write_bytes(text)
-    assert [] == survey_rules([file], TAXONOMY)[0]
+    assert survey_rules([file], TAXONOMY)[0] == []

@@ -11,8 +11,8 @@ LEAF = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*(/[a-z0-9]+(-[a-z0-9]+)*)+")
 
 def test_the_study_is_whole() -> None:
     """37 symptoms and 26 causes, and no record is lost between them: 706 in the study's data."""
-    assert (37, 26) == (len(TAXONOMY.symptoms), len(TAXONOMY.causes))
-    assert 706 == sum(study.count for study in TAXONOMY.symptoms.values())
+    assert (len(TAXONOMY.symptoms), len(TAXONOMY.causes)) == (37, 26)
+    assert sum(study.count for study in TAXONOMY.symptoms.values()) == 706
 
 
 def test_the_causes_of_a_symptom_add_up() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from enum import Enum
-from io import TextIOWrapper
 from typing import Annotated, Optional
 
 import typer
 
 from diagnose import __version__
-from diagnose.errors import DoctorError
 
 app = typer.Typer(
     name="llmdoctor",
@@ -42,7 +38,10 @@ class FailOn(str, Enum):
     never = "never"
 
 
-RulesOption = Annotated[Optional[list[str]], typer.Option("--rules", metavar="DIR", help="A folder with rules of your own; may be given several times.")]
+RulesOption = Annotated[
+    Optional[list[str]],
+    typer.Option("--rules", metavar="DIR", help="A folder with rules of your own; may be given several times."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -52,13 +51,24 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False) -> None:
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     pass
 
 
 @app.command()
 def diagnose(
-    logs: Annotated[Optional[list[str]], typer.Argument(metavar="[LOG]...", help="Log files, folders of logs, .gz or .zst, or '-' for standard input.", show_default=False)] = None,
+    logs: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="[LOG]...",
+            help="Log files, folders of logs, .gz or .zst, or '-' for standard input.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")] = Format.text,
     fail_on: Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")] = FailOn.error,
     rules: RulesOption = None,
@@ -70,7 +80,9 @@ def diagnose(
 
 
 @app.command()
-def explain(rule: Annotated[str, typer.Argument(help="The id of a rule, as a report names it.")], rules: RulesOption = None) -> None:
+def explain(
+    rule: Annotated[str, typer.Argument(help="The id of a rule, as a report names it.")], rules: RulesOption = None
+) -> None:
     """Show a rule's page: what, why, fix, how often in the study, references."""
     from diagnose.cli.explain import run
 
@@ -78,7 +90,10 @@ def explain(rule: Annotated[str, typer.Argument(help="The id of a rule, as a rep
 
 
 @rules_app.command("list")
-def list_rules(family: Annotated[Optional[str], typer.Option(help="Only the rules of one family (folder).")] = None, rules: RulesOption = None) -> None:
+def list_rules(
+    family: Annotated[Optional[str], typer.Option(help="Only the rules of one family (folder).")] = None,
+    rules: RulesOption = None,
+) -> None:
     """List all rules, by family."""
     from diagnose.cli.rules import list_rules as run
 
@@ -86,7 +101,14 @@ def list_rules(family: Annotated[Optional[str], typer.Option(help="Only the rule
 
 
 @rules_app.command("lint")
-def lint(paths: Annotated[Optional[list[str]], typer.Argument(metavar="[PATH]...", help="Rule files or folders; without one, the bundled rules.", show_default=False)] = None) -> None:
+def lint(
+    paths: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="[PATH]...", help="Rule files or folders; without one, the bundled rules.", show_default=False
+        ),
+    ] = None,
+) -> None:
     """Check rule files: every mistake with file and line, and their examples."""
     from diagnose.cli.rules import lint as run
 
@@ -103,30 +125,3 @@ def new(
     from diagnose.cli.rules import new as run
 
     raise typer.Exit(run(rule, family, into))
-
-
-class _Stopped(BaseException):
-    """Ctrl-C. Not KeyboardInterrupt, which Typer would turn into exit code 1: "something was found"."""
-
-
-def _stop(number: int, frame: object) -> None:
-    raise _Stopped
-
-
-def main() -> None:
-    """Run the command line; what goes wrong is told in a sentence on stderr, with exit code 2."""
-    signal.signal(signal.SIGINT, _stop)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no UTF-8
-    try:
-        app()
-    except DoctorError as error:
-        from diagnose.formats.layout import visible
-
-        for line in str(error).split("\n"):
-            typer.echo(f"llmdoctor: {visible(line)}", err=True)
-        sys.exit(2)
-    except _Stopped:
-        typer.echo("llmdoctor: stopped", err=True)
-        sys.exit(2)

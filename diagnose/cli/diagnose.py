@@ -30,7 +30,7 @@ def exit_code(diagnosis: Diagnosis, fail_on: str) -> int:
     """1 if something as severe as the threshold was found, else 0."""
     if fail_on == "never":
         return 0
-    counted = SEVERITIES[: SEVERITIES.index(fail_on) + 1]  # type: ignore[arg-type]
+    counted = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     return int(any(cause.severity in counted for cause in diagnosis.diagnoses))
 
 
@@ -39,6 +39,8 @@ def _standard_input(logs: list[str]) -> BinaryIO:
         raise InputError("standard input is closed; name a log file, or pipe one in")
     if not logs and sys.stdin.isatty():
         print("Paste the log, then press Ctrl-D on an empty line (Ctrl-Z, Enter on Windows):", file=sys.stderr)
+    if sys.stdin.isatty():
+        return BytesIO(sys.stdin.buffer.read())  # at once: a terminal would ask for its Ctrl-D again
     return sys.stdin.buffer
 
 
@@ -55,4 +57,9 @@ def _print(diagnosis: Diagnosis, format_name: str) -> None:
 
 
 def _in_colour() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )

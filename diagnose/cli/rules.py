@@ -42,7 +42,9 @@ def list_rules(family: str | None, extra: list[str]) -> int:
     rules = ruleset.load(extra)
     shown = [rule for rule in map(rules.rule, range(len(rules.ids))) if family in (None, rule.family)]
     if not shown:
-        raise DoctorError(f"no rules in family {family!r}; families: {', '.join(sorted({rules.rule(i).family for i in range(len(rules.ids))}))}")
+        raise DoctorError(
+            f"no rules in family {family!r}; families: {', '.join(sorted({rules.rule(i).family for i in range(len(rules.ids))}))}"
+        )
     last = None
     for rule in sorted(shown, key=lambda rule: (rule.family, rule.id)):
         if rule.family != last:
@@ -59,7 +61,9 @@ def lint(paths: list[str]) -> int:
     taxonomy = bundled_taxonomy()
     wanted = {os.path.abspath(path) for path in rule_paths(paths)} if paths else None
     bundled = {os.path.abspath(path) for path in rule_paths(bundled_folders())}
-    together = bundled_folders([path for path in paths if not {os.path.abspath(p) for p in rule_paths([path])} <= bundled])
+    together = bundled_folders(
+        [path for path in paths if not {os.path.abspath(p) for p in rule_paths([path])} <= bundled]
+    )
     files, found = survey_rules(together, taxonomy)
     rules = ruleset.compile_rules(files, taxonomy)
     chosen = [item for item in files if wanted is None or os.path.abspath(item.rule.file) in wanted]
@@ -67,7 +71,9 @@ def lint(paths: list[str]) -> int:
     mistakes += [mistake for item in chosen if not item.rule.retired for mistake in prove_rule(rules, item)]
     if mistakes:
         return _report(mistakes)
-    typer.echo(f"{len(chosen)} rules, {sum(len(i.positive) + len(i.negative) for i in chosen)} examples: all hold", err=True)
+    typer.echo(
+        f"{len(chosen)} rules, {sum(len(i.positive) + len(i.negative) for i in chosen)} examples: all hold", err=True
+    )
     return 0
 
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from diagnose.model import Advice, Cause, Diagnosis, Evidence, Fix, Study
 
 WIDTH = 80
 _MARKS = {"error": "✗", "warning": "!", "note": "·"}
 _CERTAINTY = {"confirmed": "confirmed by facts", "likely": "likely", "possible": "possible"}
-_RESTART = {"may-help": "Restarting may help.", "cannot-help": "Restarting cannot help: it will fail again in the same way."}
+_RESTART = {
+    "may-help": "Restarting may help.",
+    "cannot-help": "Restarting cannot help: it will fail again in the same way.",
+}
 _UNSEEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MOST_OTHERS = 8
 MOST_SHARES = 4
 
 
-@dataclass(frozen=True)
-class Styled:
+class Styled(Struct, frozen=True):
     """A line of the report and its role: title, error, warning, note, head, quote, command, prose, faint."""
 
     role: str
@@ -28,7 +31,9 @@ class Styled:
 
 def visible(text: str) -> str:
     """One line with what steers a terminal (escapes, carriage returns, marks that turn text around) spelled out."""
-    return _UNSEEN.sub(lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\x80" else f"\\u{ord(found[0]):04x}", text)
+    return _UNSEEN.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if found[0] < "\x80" else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[Styled]:
@@ -54,7 +59,13 @@ def _report(diagnosis: Diagnosis) -> Iterator[Styled]:
 
 def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
     yield from _wrapped(cause.severity, cause.title, f"{_MARKS[cause.severity]} ", "  ")
-    about = [cause.rule, cause.severity, _CERTAINTY[cause.certainty], *([cause.stage] if cause.stage else []), *_counted(cause)]
+    about = [
+        cause.rule,
+        cause.severity,
+        _CERTAINTY[cause.certainty],
+        *([cause.stage] if cause.stage else []),
+        *_counted(cause),
+    ]
     yield Styled("faint", f"  {' · '.join(about)}")
     yield Styled("prose", "")
     for item in cause.evidence[:3]:
@@ -83,7 +94,9 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
 def _counted(cause: Cause) -> list[str]:
     found = [f"seen {cause.seen:,} times"] if cause.seen > 1 else []
     if cause.ranks and cause.ranks != ("0",):
-        found.append(f"rank {cause.ranks[0]}" if len(cause.ranks) == 1 else f"{len(cause.ranks)} ranks: {ranges(cause.ranks)}")
+        found.append(
+            f"rank {cause.ranks[0]}" if len(cause.ranks) == 1 else f"{len(cause.ranks)} ranks: {ranges(cause.ranks)}"
+        )
     return found
 
 
@@ -184,5 +197,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def _wrapped(role: str, text: str, first: str, rest: str) -> Iterator[Styled]:
-    for row in textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False):
+    for row in textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    ):
         yield Styled(role, row)

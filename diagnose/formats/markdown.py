@@ -83,7 +83,11 @@ def _cause(cause: Cause) -> Iterator[str]:
 
 def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     for item in evidence:
-        yield f"{_plain(item.origin) if item.origin != '-' else 'input'}, line {item.line}:" if item.role != "fact" else "known:"
+        yield (
+            f"{_plain(item.origin) if item.origin != '-' else 'input'}, line {item.line}:"
+            if item.role != "fact"
+            else "known:"
+        )
         yield from _fenced(item.text, "")
         yield ""
 

@@ -1,6 +1,6 @@
 """Facts that a text tells of itself: environment dumps, package lists, nvidia-smi tables, engines' banners, commands.
 
-A small automaton of its own finds the lines worth reading; each kind of line is a pattern with a name here. The first
+An automaton of its own (compiled with the rules) finds the lines worth reading; each kind of line is a pattern with a name here. The first
 mention of a fact counts. Every fact knows its line.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from diagnose.model import Fact
 from diagnose.pattern import Plain
 from diagnose.predicate import size
-from diagnose.scan import Scanner, compile_scanner
+from diagnose.scan import Scanner
 from diagnose.sources.prefix import read_prefix
 from diagnose.sources.text import Window
 
@@ -23,19 +23,11 @@ MOST_LINES = 4000
 LONGEST = 16 << 10
 MOST_ARGUMENTS = 200
 
-_PACKAGES = """torch torchvision torchaudio triton pytorch-triton pytorch-triton-rocm transformers tokenizers huggingface-hub safetensors
-accelerate peft trl datasets evaluate bitsandbytes auto-gptq gptqmodel autoawq optimum optimum-quanto compressed-tensors torchao hqq
-flash-attn flash-attn-3 flashinfer flashinfer-python xformers vllm vllm-flash-attn sglang sgl-kernel sglang-kernel sglang-router lmdeploy
-deepspeed ray numpy protobuf pydantic pydantic-core fastapi uvicorn openai outlines outlines-core xgrammar lm-format-enforcer llguidance
-sentencepiece tiktoken jinja2 pyzmq gguf llama-cpp-python nvidia-nccl-cu11 nvidia-nccl-cu12 nvidia-nccl-cu13 nvidia-cublas-cu12
-nvidia-cudnn-cu12 nvidia-cuda-runtime-cu12 nvidia-ml-py pynvml cuda-python modelscope einops timm pillow opencv-python
-opencv-python-headless setuptools ninja mistral-common aiohttp httpx interegular prometheus-fastapi-instrumentator packaging
-liger-kernel unsloth unsloth-zoo llamafactory axolotl ms-swift hf-transfer hf-xet kernels tensorrt-llm nixl lmcache mooncake-transfer-engine
-deep-gemm deep-ep amd-aiter intel-extension-for-pytorch torch-npu vllm-ascend""".split()  # fmt: skip
+_PACKAGES = ["torch", "torchvision", "torchaudio", "triton", "pytorch-triton", "pytorch-triton-rocm", "transformers", "tokenizers", "huggingface-hub", "safetensors", "accelerate", "peft", "trl", "datasets", "evaluate", "bitsandbytes", "auto-gptq", "gptqmodel", "autoawq", "optimum", "optimum-quanto", "compressed-tensors", "torchao", "hqq", "flash-attn", "flash-attn-3", "flashinfer", "flashinfer-python", "xformers", "vllm", "vllm-flash-attn", "sglang", "sgl-kernel", "sglang-kernel", "sglang-router", "lmdeploy", "deepspeed", "ray", "numpy", "protobuf", "pydantic", "pydantic-core", "fastapi", "uvicorn", "openai", "outlines", "outlines-core", "xgrammar", "lm-format-enforcer", "llguidance", "sentencepiece", "tiktoken", "jinja2", "pyzmq", "gguf", "llama-cpp-python", "nvidia-nccl-cu11", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "nvidia-cublas-cu12", "nvidia-cudnn-cu12", "nvidia-cuda-runtime-cu12", "nvidia-ml-py", "pynvml", "cuda-python", "modelscope", "einops", "timm", "pillow", "opencv-python", "opencv-python-headless", "setuptools", "ninja", "mistral-common", "aiohttp", "httpx", "interegular", "prometheus-fastapi-instrumentator", "packaging", "liger-kernel", "unsloth", "unsloth-zoo", "llamafactory", "axolotl", "ms-swift", "hf-transfer", "hf-xet", "kernels", "tensorrt-llm", "nixl", "lmcache", "mooncake-transfer-engine", "deep-gemm", "deep-ep", "amd-aiter", "intel-extension-for-pytorch", "torch-npu", "vllm-ascend"]  # fmt: skip
 
 _SPELLINGS = (*_PACKAGES, *(name.replace("-", "_") for name in _PACKAGES if "-" in name))
 
-_VERSION = r"v?\d+(?:\.\d+)+[\w.+-]*|\d+\.\d+[\w.+-]*"
+_VERSION = r"v?\d{1,6}\.\d[\w.+-]{0,60}"
 
 
 def canonical(name: str) -> str:
@@ -120,7 +112,9 @@ def _arguments(name: str) -> _Reader:
     return read
 
 
-_KEYWORD = re.compile(r"""['"]?(?P<key>[a-z]\w{1,60})['"]?\s?[=:]\s?(?P<value>'[^']{0,300}'|"[^"]{0,300}"|[\w./+-]{1,200})(?=[,})\s]|$)""")
+_KEYWORD = re.compile(
+    r"""['"]?(?P<key>[a-z]\w{1,60})['"]?\s?[=:]\s?(?P<value>'[^']{0,300}'|"[^"]{0,300}"|[\w./+-]{1,200})(?=[,})\s]|$)"""
+)
 
 
 def _keyword_arguments(text: str) -> _Reading:
@@ -148,8 +142,14 @@ def _command(found: re.Match[str]) -> _Reading:
         if word.startswith("--") and len(word) > 2:
             key, given, value = word[2:].partition("=")
             following = words[index + 1] if index + 1 < len(words) else "--"
-            yield f"launch.arg.{key.replace('-', '_')}", value if given else "true" if _OPTION.match(following) else following
-    yield "engine.name", "vllm" if "vllm" in found["program"] else "sglang" if "sglang" in found["program"] else "llama.cpp"
+            yield (
+                f"launch.arg.{key.replace('-', '_')}",
+                value if given else "true" if _OPTION.match(following) else following,
+            )
+    yield (
+        "engine.name",
+        "vllm" if "vllm" in found["program"] else "sglang" if "sglang" in found["program"] else "llama.cpp",
+    )
 
 
 def _llama_device(found: re.Match[str]) -> _Reading:
@@ -161,61 +161,67 @@ def _llama_device(found: re.Match[str]) -> _Reading:
 _KNOWN = frozenset(_PACKAGES)
 
 # (texts that such a line contains, its pattern, what it tells)
-_READERS: tuple[tuple[tuple[str, ...], re.Pattern[str], _Reader], ...] = (
-    (("PyTorch version",), re.compile(rf"PyTorch version(?: \([^)]*\))?\s*:\s*({_VERSION})"), _one("torch.version")),
-    (("CUDA used to build PyTorch",), re.compile(r"CUDA used to build PyTorch\s*:\s*([\d.]+)"), _one("torch.cuda")),
-    (("ROCM used to build PyTorch",), re.compile(r"ROCM used to build PyTorch\s*:\s*([\d.]+[\w.-]*)"), _one("torch.hip")),
-    (("OS: ", "OS  "), re.compile(r"^OS\s*:\s*(?P<name>[A-Za-z][^(\d]*[^(\d\s])\s*(?P<version>\d+(?:\.\d+)*)?[^(]*(?:\([^)]*\)[^(]*)*?(?:\((?P<machine>x86_64|aarch64|arm64|64-bit)\))?\s*$"), _operating_system),
-    (("GCC version",), re.compile(r"GCC version\s*:\s*(?:\([^)]*\)\s*)?([\d.]+)"), _one("gcc.version")),
-    (("Clang version",), re.compile(r"Clang version\s*:\s*(?:\([^)]*\)\s*)?([\d.]+)"), _one("clang.version")),
-    (("CMake version", "cmake version"), re.compile(r"(?i)cmake version:?\s*(?:version\s*)?([\d.]+)"), _one("cmake.version")),
-    (("Libc version",), re.compile(r"Libc version\s*:\s*glibc-([\d.]+)"), _one("glibc.version")),
-    (("-with-glibc",), re.compile(r"-with-glibc([\d.]+)"), _one("glibc.version")),
-    (("Python version",), re.compile(r"Python version\s*:\s*(\d+\.\d+(?:\.\d+)?)"), _one("python.version")),
-    (("Python: 3",), re.compile(r"^Python:\s*(3\.\d+(?:\.\d+)?)"), _one("python.version")),
-    (("Is CUDA available", "CUDA available"), re.compile(r"(?:Is )?CUDA available\s*:\s*(True|False)"), _one("cuda.available")),
-    (("CUDA runtime version",), re.compile(r"CUDA runtime version\s*:\s*([\d.]+)"), _one("cuda.toolkit")),
-    (("Cuda compilation tools",), re.compile(r"Cuda compilation tools, release ([\d.]+)"), _one("cuda.toolkit")),
-    (("vidia driver version", "CUDA Driver Version"), re.compile(r"(?:[Nn]vidia driver version|CUDA Driver Version)\s*:\s*([\d.]+)"), _one("driver.version")),
+_READERS: tuple[tuple[tuple[str, ...], str, _Reader], ...] = (
+    (("PyTorch version",), rf"PyTorch version(?: \([^)]*\))?\s*:\s*({_VERSION})", _one("torch.version")),
+    (("CUDA used to build PyTorch",), r"CUDA used to build PyTorch\s*:\s*([\d.]+)", _one("torch.cuda")),
+    (("ROCM used to build PyTorch",), r"ROCM used to build PyTorch\s*:\s*([\d.]+[\w.-]*)", _one("torch.hip")),
+    (("OS: ", "OS  "), r"^OS\s*:\s*(?P<name>[A-Za-z][^(\d]*[^(\d\s])\s*(?P<version>\d+(?:\.\d+)*)?[^(]*(?:\([^)]*\)[^(]*)*?(?:\((?P<machine>x86_64|aarch64|arm64|64-bit)\))?\s*$", _operating_system),
+    (("GCC version",), r"GCC version\s*:\s*(?:\([^)]*\)\s*)?([\d.]+)", _one("gcc.version")),
+    (("Clang version",), r"Clang version\s*:\s*(?:\([^)]*\)\s*)?([\d.]+)", _one("clang.version")),
+    (("CMake version", "cmake version"), r"(?i)cmake version:?\s*(?:version\s*)?([\d.]+)", _one("cmake.version")),
+    (("Libc version",), r"Libc version\s*:\s*glibc-([\d.]+)", _one("glibc.version")),
+    (("-with-glibc",), r"-with-glibc([\d.]+)", _one("glibc.version")),
+    (("Python version",), r"Python version\s*:\s*(\d+\.\d+(?:\.\d+)?)", _one("python.version")),
+    (("Python: 3",), r"^Python:\s*(3\.\d+(?:\.\d+)?)", _one("python.version")),
+    (("Is CUDA available", "CUDA available"), r"(?:Is )?CUDA available\s*:\s*(True|False)", _one("cuda.available")),
+    (("CUDA runtime version",), r"CUDA runtime version\s*:\s*([\d.]+)", _one("cuda.toolkit")),
+    (("Cuda compilation tools",), r"Cuda compilation tools, release ([\d.]+)", _one("cuda.toolkit")),
+    (("vidia driver version", "CUDA Driver Version"), r"(?:[Nn]vidia driver version|CUDA Driver Version)\s*:\s*([\d.]+)", _one("driver.version")),
     (("GPU 0", "GPU 1", "GPU 2", "GPU 3", "GPU 4", "GPU 5", "GPU 6", "GPU 7"),
-     re.compile(r"(?:^|: )GPU (?P<index>\d+(?:,\d+)*) Compute Capability:\s*(?P<capability>[\d.]+)"), _capabilities),
+     r"(?:^|: )GPU (?P<index>\d+(?:,\d+)*) Compute Capability:\s*(?P<capability>[\d.]+)", _capabilities),
     (("GPU 0", "GPU 1", "GPU 2", "GPU 3", "GPU 4", "GPU 5", "GPU 6", "GPU 7"),
-     re.compile(r"(?:^|configuration\s*: )GPU (?P<index>\d+(?:,\d+)*):\s*(?P<name>[A-Za-z][^(\n]*?)\s*(?:\(UUID.*)?$"), _devices),
-    (("Driver Version:",), re.compile(r"Driver Version:\s*(?P<driver>[\d.]+)(?:\s+CUDA Version:\s*(?P<cuda>[\d.]+))?"), _smi_header),
+     r"(?:^|configuration\s*: )GPU (?P<index>\d+(?:,\d+)*):\s*(?P<name>[A-Za-z][^(\n]*?)\s*(?:\(UUID.*)?$", _devices),
+    (("Driver Version:",), r"Driver Version:\s*(?P<driver>[\d.]+)(?:\s+CUDA Version:\s*(?P<cuda>[\d.]+))?", _smi_header),
     (tuple(f"| {index:3}  " for index in range(16)),
-     re.compile(r"^\|\s+(?P<index>\d+)\s\s(?P<name>[A-Z][\w ./()-]*?)\s+(?:On|Off|N/A|WDDM|TCC)\s"), _devices),
-    (("MiB / ", "MiB/"), re.compile(r"^\|.*\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|"), _memory),
-    (("[pip3] ", "[pip] ", "[conda] "), re.compile(rf"\[(?:pip3?|conda)\]\s+(?P<name>[\w.-]+)(?:==|\s+)(?P<version>{_VERSION})"), _package),
-    (tuple(f"{name}==" for name in _SPELLINGS), re.compile(rf"^[\s>*-]*(?P<name>[\w.-]+)==(?P<version>{_VERSION})\s*$"), _package),
+     r"^\|\s+(?P<index>\d+)\s\s(?P<name>[A-Z][\w ./()-]*?)\s+(?:On|Off|N/A|WDDM|TCC)\s", _devices),
+    (("MiB / ", "MiB/"), r"^\|.*\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|", _memory),
+    (("[pip3] ", "[pip] ", "[conda] "), rf"\[(?:pip3?|conda)\]\s+(?P<name>[\w.-]+)(?:==|\s+)(?P<version>{_VERSION})", _package),
+    (tuple(f"{name}==" for name in _SPELLINGS), rf"^[\s>*-]*(?P<name>[\w.-]+)==(?P<version>{_VERSION})\s*$", _package),
     (tuple(f"{name} " for name in _SPELLINGS),
-     re.compile(rf"^(?P<name>[\w.-]+)\s{{2,}}(?P<version>{_VERSION})(?:\s|$)"), _package),
-    (tuple(f"{name}: " for name in _SPELLINGS), re.compile(rf"^(?P<name>[\w.-]+): (?P<version>{_VERSION})\s*$"), _package),
-    (("PyTorch: ",), re.compile(rf"^PyTorch: ({_VERSION})\s*$"), _one("torch.version")),
-    (("transformers` version",), re.compile(rf"`transformers` version:\s*({_VERSION})"), _one("transformers.version")),
-    (("uggingface_hub version",), re.compile(rf"Huggingface_hub version:\s*({_VERSION})"), _one("huggingface-hub.version")),
-    (("vLLM Version",), re.compile(rf"vLLM Version\s*:\s*({_VERSION})"), _one("vllm.version")),
-    (("vLLM API server version",), re.compile(r"vLLM API server version (?P<version>v?\d[\w.+-]*)(?P<arguments>)"), _engine("vllm")),
-    (("LLM engine (v",), re.compile(r"Initializing an? (?:V1 )?LLM engine \((?P<version>v\d[^)]*)\) with config: (?P<arguments>.*)"), _engine("vllm")),
-    (("args: Namespace(", "non-default args: {"), re.compile(r"args: (?:Namespace\(|\{)(?P<arguments>.*)"), _arguments("")),
-    (("server_args=ServerArgs(", "server_args={"), re.compile(r"server_args=(?:ServerArgs\(|\{)(?P<arguments>.*)"), _arguments("sglang")),
-    (("build = ", "build: ", "version: "), re.compile(r"^(?:main: )?(?:build|version)\s?[=:]\s+(?P<version>b?\d{3,6}) \([0-9a-f]{3,12}\)(?P<arguments>)"), _engine("llama.cpp")),
-    (("compute capability",), re.compile(r"Device (?P<index>\d+): (?P<name>[^,]+), compute capability (?P<capability>[\d.]+)"), _llama_device),
+     rf"^(?P<name>[\w.-]+)\s{{2,}}(?P<version>{_VERSION})(?:\s|$)", _package),
+    (tuple(f"{name}: " for name in _SPELLINGS), rf"^(?P<name>[\w.-]+): (?P<version>{_VERSION})\s*$", _package),
+    (("PyTorch: ",), rf"^PyTorch: ({_VERSION})\s*$", _one("torch.version")),
+    (("transformers` version",), rf"`transformers` version:\s*({_VERSION})", _one("transformers.version")),
+    (("uggingface_hub version",), rf"Huggingface_hub version:\s*({_VERSION})", _one("huggingface-hub.version")),
+    (("vLLM Version",), rf"vLLM Version\s*:\s*({_VERSION})", _one("vllm.version")),
+    (("vLLM API server version",), r"vLLM API server version (?P<version>v?\d[\w.+-]*)(?P<arguments>)", _engine("vllm")),
+    (("LLM engine (v",), r"Initializing an? (?:V1 )?LLM engine \((?P<version>v\d[^)]*)\) with config: (?P<arguments>.*)", _engine("vllm")),
+    (("args: Namespace(", "non-default args: {"), r"args: (?:Namespace\(|\{)(?P<arguments>.*)", _arguments("")),
+    (("server_args=ServerArgs(", "server_args={"), r"server_args=(?:ServerArgs\(|\{)(?P<arguments>.*)", _arguments("sglang")),
+    (("build = ", "build: ", "version: "), r"^(?:main: )?(?:build|version)\s?[=:]\s+(?P<version>b?\d{3,6}) \([0-9a-f]{3,12}\)(?P<arguments>)", _engine("llama.cpp")),
+    (("compute capability",), r"Device (?P<index>\d+): (?P<name>[^,]+), compute capability (?P<capability>[\d.]+)", _llama_device),
     (("vllm serve ", "vllm.entrypoints.", "sglang.launch_server ", "llama-server ", "llama-cli "),
-     re.compile(r"(?P<program>vllm serve|vllm\.entrypoints\.[\w.]+|sglang\.launch_server|llama-(?:server|cli)(?:\.exe)?)\s+(?P<rest>.+)$"), _command),
-    (("/lib/python3.",), re.compile(r"/lib/python(3\.\d+)/"), _one("python.version")),
+     r"(?P<program>vllm serve|vllm\.entrypoints\.[\w.]+|sglang\.launch_server|llama-(?:server|cli)(?:\.exe)?)\s+(?P<rest>.+)$", _command),
+    (("/lib/python3.",), r"/lib/python(3\.\d+)/", _one("python.version")),
 )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _scanner() -> Scanner:
-    return compile_scanner([Plain(texts) for texts, _, _ in _READERS])
+@cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    """Compiled on first use: most texts hold few of these lines."""
+    return re.compile(expression)
+
+
+FACT_TEXTS = [Plain(texts) for texts, _, _ in _READERS]
+"""What the lines worth reading contain; a scanner compiled from it is given to BannerReader."""
 
 
 class BannerReader:
     """Collects the facts of one input, window by window."""
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, scanner: Scanner) -> None:
         self.origin = origin
+        self._scanner = scanner
         self._facts: dict[str, Fact] = {}
         self._left = MOST_LINES
         self._weak: set[str] = set()
@@ -225,7 +231,7 @@ class BannerReader:
         """Read the new part of a window."""
         if self._left <= 0:
             return
-        scanner = _scanner()
+        scanner = self._scanner
         read: set[tuple[int, int]] = set()
         for text, end in scanner.find(memoryview(window.data)[window.start : window.end]):
             start = window.data.rfind(b"\n", 0, window.start + end) + 1
@@ -254,7 +260,8 @@ class BannerReader:
         stop = window.data.find(b"\n", start)
         stop = len(window.data) if stop < 0 else stop
         text = window.data[start : min(stop, start + LONGEST)].decode("utf-8", "replace").rstrip("\r")
-        _, pattern, tell = _READERS[reader]
+        _, expression, tell = _READERS[reader]
+        pattern = _compiled(expression)
         found = pattern.search(text[read_prefix(text).length :].strip()) or pattern.search(text)
         if not found:
             return
@@ -292,7 +299,10 @@ def compute_capability(gpu: str) -> str:
     words = set(re.findall(r"[a-z0-9()]+", gpu.lower()))
     for name, capability in _gpus():
         parts = re.findall(r"[a-z0-9()]+", name.lower())
-        if all(any(word == part or re.fullmatch(rf"{re.escape(part)}[a-z]{{0,2}}", word) for word in words) for part in parts):
+        if all(
+            any(word == part or re.fullmatch(rf"{re.escape(part)}[a-z]{{0,2}}", word) for word in words)
+            for part in parts
+        ):
             return capability
     return ""
 

@@ -7,8 +7,10 @@ same record said again (by other ranks, or later) is counted and not kept.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import BinaryIO
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.model import Event, Line
 from diagnose.scan import Scanner
@@ -31,17 +33,15 @@ NEAR_ABOVE, NEAR_BELOW = 15, 8
 _DIGITS = b"0123456789"
 
 
-@dataclass
-class _Seen:
+class _Seen(Struct, eq=False):
     """A record that was kept: its event, how often it was said again, and by which ranks."""
 
     event: Event
-    again: dict[bytes, int] = field(default_factory=dict)
-    ranks: dict[str, None] = field(default_factory=dict)
+    again: dict[bytes, int] = {}
+    ranks: dict[str, None] = {}
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """A line of a window: byte offsets, number, text, prefixes, and what it is in a traceback."""
 
     start: int
@@ -78,7 +78,12 @@ class LogReader:
     def events(self) -> tuple[Event, ...]:
         """The events in the order of their lines."""
         kept = sorted(self._by_start.values(), key=lambda seen: seen.event.line)
-        return tuple(replace(seen.event, repeats=seen.event.repeats + max(seen.again.values(), default=0), ranks=tuple(seen.ranks)) for seen in kept)
+        return tuple(
+            replace(
+                seen.event, repeats=seen.event.repeats + max(seen.again.values(), default=0), ranks=tuple(seen.ranks)
+            )
+            for seen in kept
+        )
 
     def _take(self, window: Window) -> None:
         view = _View(window)
@@ -127,7 +132,9 @@ class LogReader:
     def _again(self, view: _View, seen: _Seen, shape: bytes, start: int, stop: int) -> None:
         """Count a line said again. A record of several such lines was said as often as the commonest of them."""
         again = seen.again[shape] = seen.again.get(shape, 0) + 1
-        if seen.event.rank and len(seen.ranks) < MOST_RANKS and again < 20 * MOST_RANKS:  # of one shape all tell a rank, or none
+        if (
+            seen.event.rank and len(seen.ranks) < MOST_RANKS and again < 20 * MOST_RANKS
+        ):  # of one shape all tell a rank, or none
             rank = read_prefix(view.data[start : min(stop, start + 400)].decode("utf-8", "replace")).rank
             if rank:
                 seen.ranks[rank] = None
@@ -177,7 +184,9 @@ class _View:
         record = read_record(text if text.startswith("{") else text[read_prefix(text).length :])
         if record is None:
             return None
-        told = tuple(_from_record(_row(row.start, row.end, row.number, line), record, row.prefix) for line in record.lines)
+        told = tuple(
+            _from_record(_row(row.start, row.end, row.number, line), record, row.prefix) for line in record.lines
+        )
         return told[0] if len(told) == 1 else replace(told[0], kind="other", told=told)
 
     def around(self, start: int, stop: int) -> str:
@@ -351,7 +360,12 @@ def _single(view: _View, row: _Row) -> list[_Row]:
             rows.insert(0, before)
     current = view.after(row)
     while current is not None and not current.told and len(rows) < 8:
-        if current.prefix.stream != row.prefix.stream or current.prefix.logged or current.kind != "code" or row.body.startswith((" ", "\t")):
+        if (
+            current.prefix.stream != row.prefix.stream
+            or current.prefix.logged
+            or current.kind != "code"
+            or row.body.startswith((" ", "\t"))
+        ):
             break
         rows.append(current)
         current = view.after(current)

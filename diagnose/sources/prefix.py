@@ -6,7 +6,9 @@ Each kind of prefix is a pattern here; they are taken off one after another, in 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -45,12 +47,11 @@ _PREFIX = re.compile(
     re.VERBOSE,
 )
 _RANKS = (re.compile(r"\brank=(\d+)|_rank(\d+)"), re.compile(r"TP(\d+)"), re.compile(r"DP(\d+)"))
-_COUNT = re.compile(r"\s*(?:\x1b\[\d+m)?\[repeated (\d+)x across (?:cluster|all nodes)\][^\n]*$")
+_COUNT = re.compile(r"\[repeated (\d{1,9})x across (?:cluster|all nodes)\]")
 LONGEST = 400
 
 
-@dataclass(frozen=True)
-class Prefix:
+class Prefix(Struct, frozen=True):
     """What a line's prefixes told. `stream` is the same for lines of the same process; `length` is where the text starts.
 
     `level` is warning, info, error, or empty where the line does not tell; `logged` says that a logger wrote it.
@@ -66,7 +67,17 @@ class Prefix:
     level: str = ""
 
 
-_LEVELS = {"W": "warning", "WARN": "warning", "WARNING": "warning", "I": "info", "INFO": "info", "D": "info", "V": "info", "DEBUG": "info", "T": "info"}
+_LEVELS = {
+    "W": "warning",
+    "WARN": "warning",
+    "WARNING": "warning",
+    "I": "info",
+    "INFO": "info",
+    "D": "info",
+    "V": "info",
+    "DEBUG": "info",
+    "T": "info",
+}
 
 
 def read_prefix(text: str) -> Prefix:
@@ -101,7 +112,13 @@ def _learn(prefix: Prefix, found: re.Match[str], stream: list[str]) -> Prefix:
     if "stamp" in part:
         worker = part.get("worker", "").strip()
         stream += [worker] if worker else []
-        return replace(prefix, time=_stamp(part["stamp"]), rank=_rank_of(worker) or prefix.rank, process=worker or prefix.process, logged=True)
+        return replace(
+            prefix,
+            time=_stamp(part["stamp"]),
+            rank=_rank_of(worker) or prefix.rank,
+            process=worker or prefix.process,
+            logged=True,
+        )
     if "gdate" in part:
         day = part["gdate"]
         return replace(prefix, time=_seconds(int(day[:-2]), int(day[-2:]), part["gtime"]), logged=True)
@@ -110,7 +127,12 @@ def _learn(prefix: Prefix, found: re.Match[str], stream: list[str]) -> Prefix:
     for month, day, clock in (("cmonth", "cday", "ctime"), ("jmonth", "jday", "jtime"), ("wmonth", "wday", "wtime")):
         if month in part and part[month] in _MONTHS:
             number = _MONTHS.index(part[month]) + 1
-            return replace(prefix, time=_seconds(number, int(part[day]), part[clock]), host=part.get("host", prefix.host), logged=True)
+            return replace(
+                prefix,
+                time=_seconds(number, int(part[day]), part[clock]),
+                host=part.get("host", prefix.host),
+                logged=True,
+            )
     if "rank" in part or "task" in part or "mpi" in part:
         rank = part.get("rank") or part.get("task", "").strip() or part["mpi"].split(",")[-1]
         stream += [rank] if rank not in stream else []

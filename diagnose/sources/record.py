@@ -7,17 +7,31 @@ JSON too, but no record: it says neither when nor how severe, and is left as it 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-_MARKS = ("level", "levelname", "severity", "lvl", "time", "timestamp", "@timestamp", "ts", "asctime", "stream", "logger", "exc_info", "stack_trace")
+from msgspec import Struct
+
+_MARKS = (
+    "level",
+    "levelname",
+    "severity",
+    "lvl",
+    "time",
+    "timestamp",
+    "@timestamp",
+    "ts",
+    "asctime",
+    "stream",
+    "logger",
+    "exc_info",
+    "stack_trace",
+)
 _MESSAGE = ("message", "msg", "log", "event")
 _EXCEPTION = ("exc_info", "exception", "stack_trace", "error", "traceback", "stack")
 _LEVELS = ("level", "levelname", "severity", "lvl")
 _DEEPEST = 3
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """What a JSON record says: its lines, its level as it names it (empty: not told), and the rank that wrote it."""
 
     lines: tuple[str, ...]
@@ -51,7 +65,9 @@ def _texts(told: Mapping[str, object]) -> Iterator[str]:
     for key in (*_MESSAGE, *_EXCEPTION):
         value = told.get(key)
         if isinstance(value, dict):
-            yield from (text for inner in (*_MESSAGE, *_EXCEPTION) if isinstance(text := value.get(inner), str) and text.strip())
+            yield from (
+                text for inner in (*_MESSAGE, *_EXCEPTION) if isinstance(text := value.get(inner), str) and text.strip()
+            )
         elif isinstance(value, list):
             yield "\n".join(item for item in value if isinstance(item, str))
         elif isinstance(value, str) and value.strip():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from diagnose.model import Frame, Line, Raised
+from diagnose.pattern import regex
 
 _FRAME = re.compile(
     r"""^\s*(?:
@@ -23,31 +24,86 @@ _FRAME = re.compile(
     re.VERBOSE,
 )
 _HEADER = "Traceback (most recent call last)"
-_CHAINS = ("During handling of the above exception, another exception occurred", "The above exception was the direct cause of the following exception")
+_CHAINS = (
+    "During handling of the above exception, another exception occurred",
+    "The above exception was the direct cause of the following exception",
+)
 _BRANCH = re.compile(r"^\s*\+(?:-\+)?-{10,} (?:\d+|\.\.\.) -{10,}$")
 _BRANCHES_END = re.compile(r"^\s*\+-{20,}$")
 _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]{0,200})(?::[ ]?(?P<message>.*))?$")
-_NAMED = re.compile(r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Z]\w{0,80}(?:Error|Exception|Exit|Interrupt|Timeout|Failed|Died)|Exception|(?:Base)?ExceptionGroup))(?::[ ]?(?P<message>.*))?$")
+_NAMED = re.compile(
+    r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Z]\w{0,80}(?:Error|Exception|Exit|Interrupt|Timeout|Failed|Died)|Exception|(?:Base)?ExceptionGroup))(?::[ ]?(?P<message>.*))?$"
+)
 _CLASS = re.compile(r"(?:^|[._])_?[A-Z]\w*$|error$")
-_CODE = re.compile(r"^(?:\s{2,}\S|-+>\s*\[?\d+[\]\s]|\s*\^+\s*$|\t|\s*~+\^|\s*\[Previous line repeated|frame #\d+:|\s*\.\.\.)")
+_CODE = re.compile(
+    r"^(?:\s{2,}\S|-+>\s*\[?\d+[\]\s]|\s*\^+\s*$|\t|\s*~+\^|\s*\[Previous line repeated|frame #\d+:|\s*\.\.\.)"
+)
 
 _INSTALLED = re.compile(r"(?:site|dist)-packages/(?P<rest>.+)$")
-_STDLIB = re.compile(r"(?:/lib(?:64)?/python\d(?:\.\d+)?/|\\[Ll]ib\\|^<frozen |/Python\.framework/Versions/[\d.]+/lib/python)")
+_STDLIB = re.compile(
+    r"(?:/lib(?:64)?/python\d(?:\.\d+)?/|\\[Ll]ib\\|^<frozen |/Python\.framework/Versions/[\d.]+/lib/python)"
+)
 _PROJECTS = ("vllm", "sglang", "sgl_kernel", "transformers", "trl", "peft", "accelerate", "deepspeed", "torch", "llamafactory", "axolotl",
              "unsloth", "lmdeploy", "flash_attn", "flashinfer", "xformers", "bitsandbytes", "auto_gptq", "gptqmodel", "awq", "ray",
              "megatron", "verl", "llama_cpp", "modelscope", "swift", "fastchat", "optimum", "diffusers", "datasets", "gguf")  # fmt: skip
 _SUPPORT = frozenset(
-    "stdlib torch triton _distutils_hack contextlib asyncio concurrent uvloop uvicorn starlette fastapi anyio httpx httpcore aiohttp requests urllib3 "
-    "numpy tqdm click typer decorator tenacity joblib multiprocess dill cloudpickle fire hydra pluggy pip setuptools torchvision "
-    "torchaudio einops nest_asyncio IPython ipykernel gradio pydantic pydantic_core functools zmq msgspec cupy pandas PIL".split()
+    [
+        "stdlib",
+        "torch",
+        "triton",
+        "_distutils_hack",
+        "contextlib",
+        "asyncio",
+        "concurrent",
+        "uvloop",
+        "uvicorn",
+        "starlette",
+        "fastapi",
+        "anyio",
+        "httpx",
+        "httpcore",
+        "aiohttp",
+        "requests",
+        "urllib3",
+        "numpy",
+        "tqdm",
+        "click",
+        "typer",
+        "decorator",
+        "tenacity",
+        "joblib",
+        "multiprocess",
+        "dill",
+        "cloudpickle",
+        "fire",
+        "hydra",
+        "pluggy",
+        "pip",
+        "setuptools",
+        "torchvision",
+        "torchaudio",
+        "einops",
+        "nest_asyncio",
+        "IPython",
+        "ipykernel",
+        "gradio",
+        "pydantic",
+        "pydantic_core",
+        "functools",
+        "zmq",
+        "msgspec",
+        "cupy",
+        "pandas",
+        "PIL",
+    ]
 )
 
-_PHASES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("build", re.compile(r"(?:setup\.py:|setuptools/|cpp_extension\.py:(?:_run_ninja|_jit_compile|_write_ninja|build_extensions)|pip/_internal|build_backend|/pip/)")),
-    ("download", re.compile(r"(?:huggingface_hub/(?:file_download|_snapshot_download|hf_api)|modelscope/hub|download_weights|snapshot_download)")),
-    ("load", re.compile(r"(?::(?:load_model|load_weights|_load_weights|load_weights_and_postprocess|from_pretrained|_from_pretrained|_load_pretrained_model|get_config|get_tokenizer|initialize_model|_initialize_model|create_weights|get_model|_load_state_dict_into_\w+|init_tokenizer|create_engine_config|create_model_config|__post_init__|from_engine_args|load_state_dict|resolve_model_cls|inspect_model_cls|initialize_dummy_weights|verify_\w+|_verify_\w+|convert|write_tensors|set_vocab|process_weights_after_loading|maybe_remap_kv_scale_name)$|configuration_\w+\.py:)", re.MULTILINE)),
-    ("train", re.compile(r"(?:trainer\w*\.py:(?:train|_inner_training_loop|training_step|compute_loss|_maybe_log_save_evaluate)|:(?:training_step|backward|train_step|optimizer_step)$|deepspeed/runtime/engine\.py)", re.MULTILINE)),
-    ("serve", re.compile(r"(?::(?:execute_model|generate|forward|step|step_async|run_engine_loop|event_loop_\w+|forward_batch_\w+|run_busy_loop|create_chat_completion|chat_completion\w*|create_completion|process_input_requests|sample|forward_extend|forward_decode|engine_step|run_batch|v1_\w+completions|generate_request|add_request|get_next_batch_to_run|process_batch_result\w*|handle_loop|_run_output_handler|chat|encode|embed)$)", re.MULTILINE)),
+_PHASES: tuple[tuple[str, str], ...] = (
+    ("build", r"(?:setup\.py:|setuptools/|cpp_extension\.py:(?:_run_ninja|_jit_compile|_write_ninja|build_extensions)|pip/_internal|build_backend|/pip/)"),
+    ("download", r"(?:huggingface_hub/(?:file_download|_snapshot_download|hf_api)|modelscope/hub|download_weights|snapshot_download)"),
+    ("load", r"(?m)(?::(?:load_model|load_weights|_load_weights|load_weights_and_postprocess|from_pretrained|_from_pretrained|_load_pretrained_model|get_config|get_tokenizer|initialize_model|_initialize_model|create_weights|get_model|_load_state_dict_into_\w+|init_tokenizer|create_engine_config|create_model_config|__post_init__|from_engine_args|load_state_dict|resolve_model_cls|inspect_model_cls|initialize_dummy_weights|verify_\w+|_verify_\w+|convert|write_tensors|set_vocab|process_weights_after_loading|maybe_remap_kv_scale_name)$|configuration_\w+\.py:)"),
+    ("train", r"(?m)(?:trainer\w*\.py:(?:train|_inner_training_loop|training_step|compute_loss|_maybe_log_save_evaluate)|:(?:training_step|backward|train_step|optimizer_step)$|deepspeed/runtime/engine\.py)"),
+    ("serve", r"(?m)(?::(?:execute_model|generate|forward|step|step_async|run_engine_loop|event_loop_\w+|forward_batch_\w+|run_busy_loop|create_chat_completion|chat_completion\w*|create_completion|process_input_requests|sample|forward_extend|forward_decode|engine_step|run_batch|v1_\w+completions|generate_request|add_request|get_next_batch_to_run|process_batch_result\w*|handle_loop|_run_output_handler|chat|encode|embed)$)"),
 )  # fmt: skip
 
 
@@ -119,7 +175,9 @@ def raised(lines: Sequence[Line]) -> tuple[Raised, ...]:
         elif what in ("exception", "other") and (inside or what == "exception"):
             name = (_EXCEPTION if inside and frames else _NAMED).match(line.body)
             if name and _CLASS.search(name["name"]):
-                found.append(Raised(line.number, name["name"].rsplit(".", 1)[-1], (name["message"] or "").strip(), tuple(frames)))
+                found.append(
+                    Raised(line.number, name["name"].rsplit(".", 1)[-1], (name["message"] or "").strip(), tuple(frames))
+                )
                 inside, frames = False, []
     return tuple(found)
 
@@ -127,10 +185,15 @@ def raised(lines: Sequence[Line]) -> tuple[Raised, ...]:
 def phase(frames: Sequence[Frame]) -> str:
     """What the stack was doing: build, import, download, load, train, serve, or nothing known."""
     places = "\n".join(f.place for f in frames)
-    if frames and frames[-1].function == "<module>" and len(frames) > 1 and frames[-1].package not in ("user", "stdlib"):
+    if (
+        frames
+        and frames[-1].function == "<module>"
+        and len(frames) > 1
+        and frames[-1].package not in ("user", "stdlib")
+    ):
         return "import"
     for name, pattern in _PHASES:
-        if pattern.search(places):
+        if regex(pattern).search(places):
             return name
     return ""
 

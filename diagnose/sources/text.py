@@ -11,8 +11,9 @@ import codecs
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from diagnose.errors import InputError
 
@@ -21,7 +22,9 @@ BEHIND = 64 << 10
 AHEAD = 32 << 10
 LONGEST_LINE = 256 << 10
 
-_ANSI = re.compile(rb"(?:\x1b|#033)(?:\[[0-9;:?]{0,64}[ -/]{0,4}[@-~]|\][^\x07\x1b\n]{0,2048}(?:\x07|\x1b\\)|[()][0-9A-Za-z]|[=>78cDEHM])")
+_ANSI = re.compile(
+    rb"(?:\x1b|#033)(?:\[[0-9;:?]{0,64}[ -/]{0,4}[@-~]|\][^\x07\x1b\n]{0,2048}(?:\x07|\x1b\\)|[()][0-9A-Za-z]|[=>78cDEHM])"
+)
 _MAGIC = {
     b"\x7fELF": "a program or library (ELF)",
     b"PK\x03\x04": "a zip archive (a wheel, or a PyTorch checkpoint)",
@@ -41,8 +44,7 @@ _LOG_NAMES = (".log", ".txt", ".out", ".err", ".md", ".json", ".jsonl", ".gz", "
 _CORNER, _BAR, _END = "╭".encode(), "│".encode(), "╰".encode()
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(Struct, frozen=True):
     """A piece of clean text. Only `data[start:end]` is new; what is around it is context.
 
     `line` is the number of the first line of `data`; `last` says that the input ends here.

@@ -158,16 +158,22 @@ def main() -> None:
         write_log(big, options.size)
         print(f"{'measure':<58}{'ours':>10}{'other':>10}{'ratio':>8}")
 
-        ours, other, ratio = alternating(lambda: seconds([*doctor, str(short)]), lambda: seconds([sys.executable, str(hello)]), options.runs)
+        ours, other, ratio = alternating(
+            lambda: seconds([*doctor, str(short)]), lambda: seconds([sys.executable, str(hello)]), options.runs
+        )
         print(f"{'start-up: 200-line log / Typer hello, s':<58}{ours:>10.3f}{other:>10.3f}{ratio:>8.2f}")
 
         def raw_scan() -> float:
-            done = subprocess.run([sys.executable, str(raw), str(big), str(ROOT)], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, str(raw), str(big), str(ROOT)], capture_output=True, text=True, check=True
+            )
             return float(done.stdout)
 
         ours, other, ratio = alternating(lambda: seconds([*doctor, str(big)]), raw_scan, 3)
         rate, raw_rate = options.size / ours, options.size / other
-        print(f"{f'throughput: {options.size} MB, 1% errors / raw Hyperscan, MB/s':<58}{rate:>10.0f}{raw_rate:>10.0f}{rate / raw_rate:>8.2f}")
+        print(
+            f"{f'throughput: {options.size} MB, 1% errors / raw Hyperscan, MB/s':<58}{rate:>10.0f}{raw_rate:>10.0f}{rate / raw_rate:>8.2f}"
+        )
         print(f"{'peak memory on it, MB':<58}{peak_megabytes([*doctor, str(big)]):>10.0f}")
 
         many = folder / "rules"
@@ -176,7 +182,9 @@ def main() -> None:
         write_rules(many, 9 * known)
         more = [*doctor, "--rules", str(many)]
         ours, other, ratio = alternating(lambda: seconds([*more, str(big)]), lambda: seconds([*doctor, str(big)]), 3)
-        print(f"{f'ten times the rules ({10 * known}) / the rules ({known}), s':<58}{ours:>10.2f}{other:>10.2f}{ratio:>8.2f}")
+        print(
+            f"{f'ten times the rules ({10 * known}) / the rules ({known}), s':<58}{ours:>10.2f}{other:>10.2f}{ratio:>8.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tests.support import rule, write_rules
 def test_the_page_of_a_rule(runner: CliRunner) -> None:
     """The page is on stdout, and nothing else is."""
     done = runner.invoke(app, ["explain", "first-trouble"])
-    assert (0, "") == (done.exit_code, done.stderr)
+    assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("The title of first-trouble\n===")
 
 
@@ -32,7 +32,11 @@ def test_a_rule_of_ones_own(runner: CliRunner, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("first-truoble", "did you mean first-trouble"), ("FIRST-TROUBLE", "no rule"), ("zzzzzzzz", "`llmdoctor rules list` names them all")],
+    [
+        ("first-truoble", "did you mean first-trouble"),
+        ("FIRST-TROUBLE", "no rule"),
+        ("zzzzzzzz", "`llmdoctor rules list` names them all"),
+    ],
 )
 def test_an_unknown_rule_suggests_the_nearest(runner: CliRunner, name: str, hint: str) -> None:
     """A slip of the keyboard gets the rule that was meant; nonsense gets the list."""

@@ -18,8 +18,8 @@ def test_list_names_every_rule_by_family(runner: CliRunner) -> None:
     """Family, id, severity and title; retired ones are marked."""
     done = runner.invoke(app, ["rules", "list"])
     family, first, second = done.stdout.splitlines()
-    assert ("family", "2 rules") == (family, done.stderr.strip())
-    assert ["first-trouble", "error", "The", "title", "of", "first-trouble"] == first.split()
+    assert (family, done.stderr.strip()) == ("family", "2 rules")
+    assert first.split() == ["first-trouble", "error", "The", "title", "of", "first-trouble"]
     assert second.endswith("(retired)")
 
 
@@ -27,9 +27,9 @@ def test_list_of_a_family(runner: CliRunner, tmp_path: Path) -> None:
     """Only that family's rules; an unknown family is told which there are."""
     mine = write_rules(tmp_path / "mine", [rule("my-trouble")])
     done = runner.invoke(app, ["rules", "list", "--family", "mine", "--rules", str(mine)])
-    assert ["mine", "my-trouble"] == [line.split()[0] for line in done.stdout.splitlines()]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["mine", "my-trouble"]
     unknown = runner.invoke(app, ["rules", "list", "--family", "none"])
-    assert "no rules in family 'none'; families: family" == str(unknown.exception)
+    assert str(unknown.exception) == "no rules in family 'none'; families: family"
 
 
 def test_lint_runs_the_examples(runner: CliRunner, tmp_path: Path) -> None:
@@ -41,9 +41,13 @@ def test_lint_runs_the_examples(runner: CliRunner, tmp_path: Path) -> None:
     }
     mine = write_rules(tmp_path / "mine", [rule("my-trouble", words, examples=examples)])
     done = runner.invoke(app, ["rules", "lint", str(mine)])
-    assert (1, "3 mistakes") == (done.exit_code, done.stderr.strip())
+    assert (done.exit_code, done.stderr.strip()) == (1, "3 mistakes")
     said = [line.split(": ", 1)[1] for line in done.stdout.splitlines()]
-    assert ["positive example 1 does not match", "positive example 2: captured what = 'my-trouble', not 'yours'", "negative example 1 matches"] == said
+    assert said == [
+        "positive example 1 does not match",
+        "positive example 2: captured what = 'my-trouble', not 'yours'",
+        "negative example 1 matches",
+    ]
     assert all(line.startswith(f"{mine / 'my-trouble.yaml'}:") for line in done.stdout.splitlines())
 
 
@@ -52,7 +56,7 @@ def test_lint_of_good_rules(runner: CliRunner, tmp_path: Path) -> None:
     mine = write_rules(tmp_path / "mine", [rule("my-trouble", examples=PROOF)])
     for path in (mine, mine / "my-trouble.yaml"):
         done = runner.invoke(app, ["rules", "lint", str(path)])
-        assert (0, "", "1 rules, 2 examples: all hold") == (done.exit_code, done.stdout, done.stderr.strip())
+        assert (done.exit_code, done.stdout, done.stderr.strip()) == (0, "", "1 rules, 2 examples: all hold")
 
 
 def test_lint_tells_all_mistakes_at_once(runner: CliRunner, tmp_path: Path) -> None:
@@ -60,13 +64,16 @@ def test_lint_tells_all_mistakes_at_once(runner: CliRunner, tmp_path: Path) -> N
     bad = rule("bad-trouble", severity="fatal", colour="red")
     unproven = rule("my-trouble", examples={"positive": ["nothing"], "negative": ["nothing"]})
     done = runner.invoke(app, ["rules", "lint", str(write_rules(tmp_path / "mine", [bad, unproven]))])
-    assert (1, ["bad-trouble", "bad-trouble", "my-trouble"]) == (done.exit_code, [Path(line.split(":")[0]).stem for line in done.stdout.splitlines()])
+    assert (
+        done.exit_code,
+        [Path(line.split(":")[0]).stem for line in done.stdout.splitlines()],
+    ) == (1, ["bad-trouble", "bad-trouble", "my-trouble"])
 
 
 def test_lint_knows_the_bundled_rules(runner: CliRunner, tmp_path: Path) -> None:
     """A rule of one's own may lead to a bundled one, and may not take its id."""
     leading = rule("my-trouble", leads_to=["first-trouble"], examples=PROOF)
-    assert 0 == runner.invoke(app, ["rules", "lint", str(write_rules(tmp_path / "a", [leading]))]).exit_code
+    assert runner.invoke(app, ["rules", "lint", str(write_rules(tmp_path / "a", [leading]))]).exit_code == 0
     taken = write_rules(tmp_path / "b", [rule("first-trouble")])
     assert "is already used by" in runner.invoke(app, ["rules", "lint", str(taken)]).stdout
 
@@ -74,21 +81,21 @@ def test_lint_knows_the_bundled_rules(runner: CliRunner, tmp_path: Path) -> None
 def test_lint_of_nothing(runner: CliRunner) -> None:
     """A path that is not there is told."""
     done = runner.invoke(app, ["rules", "lint", "nowhere"])
-    assert "nowhere: no such file or folder" == str(done.exception)
+    assert str(done.exception) == "nowhere: no such file or folder"
 
 
 def test_a_new_rule_is_a_file_to_start_from(runner: CliRunner, tmp_path: Path) -> None:
     """It lies in its family, its path is told, and its linter finds no mistake but what is to be filled in."""
     done = runner.invoke(app, ["rules", "new", "my-trouble", "--family", "vllm", "--into", "mine"])
-    assert (0, "mine/vllm/my-trouble.yaml") == (done.exit_code, done.stdout.strip())
-    assert 0 == runner.invoke(app, ["rules", "lint", "mine"]).exit_code
+    assert (done.exit_code, done.stdout.strip()) == (0, "mine/vllm/my-trouble.yaml")
+    assert runner.invoke(app, ["rules", "lint", "mine"]).exit_code == 0
 
 
 def test_a_new_rule_replaces_nothing(runner: CliRunner) -> None:
     """A file that is there stays as it is."""
     arguments = ["rules", "new", "my-trouble", "--into", "mine"]
     runner.invoke(app, arguments)
-    assert "mine/my-trouble.yaml is already there" == str(runner.invoke(app, arguments).exception)
+    assert str(runner.invoke(app, arguments).exception) == "mine/my-trouble.yaml is already there"
 
 
 @pytest.mark.parametrize("name", ["My Trouble", "my_trouble", "../my-trouble", "my-trouble\n", "-x-", ""])
@@ -103,4 +110,4 @@ def test_a_new_rule_where_nothing_can_be_written(runner: CliRunner, tmp_path: Pa
     """A folder that cannot be made is told."""
     (tmp_path / "file").write_text("")
     done = runner.invoke(app, ["rules", "new", "my-trouble", "--into", "file/below"])
-    assert "file/below/my-trouble.yaml: Not a directory" == str(done.exception)
+    assert str(done.exception) == "file/below/my-trouble.yaml: Not a directory"

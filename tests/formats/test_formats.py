@@ -16,7 +16,7 @@ def test_every_format_writes_every_diagnosis(tmp_path: Path, name: str) -> None:
     rules = ruleset_of(tmp_path, rule("a-cause"))
     for text in ("the words of a-cause\n", "nothing\n"):
         written = formatter(name)(diagnosis_of(rules, text))
-        assert (True, False) == (written.endswith("\n"), written.endswith("\n\n"))
+        assert (written.endswith("\n"), written.endswith("\n\n")) == (True, False)
 
 
 def test_an_unknown_format() -> None:

@@ -23,7 +23,11 @@ RuntimeError: words of the effect \x1b]8;;\x07 \u202e \ufffd
 def written(tmp_path: Path, text: str = TEXT) -> dict[str, object]:
     rules = ruleset_of(
         tmp_path,
-        rule("a-cause", match={"log": ["words of the (?P<what>cause)"], "facts": ["torch.version < 2.4"]}, leads_to=["an-effect"]),
+        rule(
+            "a-cause",
+            match={"log": ["words of the (?P<what>cause)"], "facts": ["torch.version < 2.4"]},
+            leads_to=["an-effect"],
+        ),
         rule("an-effect", "words of the effect", certainty="possible"),
     )
     found: dict[str, object] = json.loads(write(diagnosis_of(rules, text)))
@@ -45,16 +49,18 @@ def test_a_report_keeps_the_schema(tmp_path: Path) -> None:
 def test_the_keys_that_programs_read(tmp_path: Path) -> None:
     """A version, the list of diagnoses best first, and of each the rule, certainty, labels and evidence lines."""
     report = written(tmp_path)
-    assert "1" == report["version"]
+    assert report["version"] == "1"
     [first] = report["diagnoses"]  # type: ignore[misc]
-    assert ("a-cause", "confirmed", "crash/other-crashes") == (first["rule"], first["certainty"], first["symptom"])
-    assert "environment-compatibility-issues/dependency-library-compatibility" == first["cause"]
-    assert (5, 5, "RuntimeError: words of the cause") == tuple(first["evidence"][0][key] for key in ("line", "end_line", "text"))
-    assert ["an-effect"] == [symptom["rule"] for symptom in first["symptoms"]]
-    assert {"what": "cause"} == first["captures"]
+    assert (first["rule"], first["certainty"], first["symptom"]) == ("a-cause", "confirmed", "crash/other-crashes")
+    assert first["cause"] == "environment-compatibility-issues/dependency-library-compatibility"
+    assert tuple(
+        first["evidence"][0][key] for key in ("line", "end_line", "text")
+    ) == (5, 5, "RuntimeError: words of the cause")
+    assert [symptom["rule"] for symptom in first["symptoms"]] == ["an-effect"]
+    assert first["captures"] == {"what": "cause"}
 
 
 def test_it_is_one_object_on_lines_of_its_own(tmp_path: Path) -> None:
     """Indented for people, with a newline at the end."""
     text = write(diagnosis_of(ruleset_of(tmp_path, rule("a-cause")), "nothing\n"))
-    assert (True, True) == (text.startswith("{\n"), text.endswith("}\n"))
+    assert (text.startswith("{\n"), text.endswith("}\n")) == (True, True)

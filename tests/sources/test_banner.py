@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from diagnose.errors import InputError
 from diagnose.facts import describe
 from diagnose.model import Fact
+from diagnose.scan import compile_scanner
 from diagnose.sources import banner, text
-from diagnose.sources.banner import BannerReader, canonical, compute_capability
+from diagnose.sources.banner import FACT_TEXTS, BannerReader, canonical, compute_capability
 from diagnose.sources.text import windows
 
 GIB = 1 << 30
@@ -20,7 +21,7 @@ MIB = 1 << 20
 
 
 def facts(said: str) -> tuple[Fact, ...]:
-    reader = BannerReader("the.log")
+    reader = BannerReader("the.log", compile_scanner(FACT_TEXTS))
     for window in windows("the.log", BytesIO(said.encode())):
         reader.take(window)
     return reader.facts()
@@ -69,7 +70,7 @@ vLLM Version: 0.6.6.post1
 
 def test_torchs_environment_dump() -> None:
     """`torch.utils.collect_env` is read whole; what it could not collect is no fact."""
-    assert {
+    assert placed(COLLECT_ENV) == {
         "torch.version": ("2.5.1+cu124", 2),
         "torch.cuda": ("12.4", 4),
         "os.name": ("Ubuntu", 7),
@@ -91,27 +92,12 @@ def test_torchs_environment_dump() -> None:
         "nvidia-nccl-cu12.version": ("2.21.5", 25),
         "transformers.version": ("4.47.1", 26),
         "vllm.version": ("0.6.6.post1", 27),
-    } == placed(COLLECT_ENV)
+    }
 
 
 def test_vllms_environment_dump() -> None:
     """vLLM's own `collect-env` aligns its colons and puts the first GPU behind the heading."""
-    assert {
-        "os.name": "Ubuntu",
-        "os.version": "24.04.1",
-        "os.machine": "aarch64",
-        "gcc.version": "13.3.0",
-        "glibc.version": "2.39",
-        "torch.version": "2.7.0+cu128",
-        "torch.cuda": "12.8",
-        "python.version": "3.12.10",
-        "cuda.available": True,
-        "gpu.0.name": "NVIDIA GH200 480GB",
-        "gpu.0.compute_capability": "9.0",
-        "gpu.count": 1,
-        "driver.version": "570.124.06",
-        "vllm.version": "0.9.0.1",
-    } == told(
+    assert told(
         """\
 OS                           : Ubuntu 24.04.1 LTS (aarch64)
 GCC version                  : (Ubuntu 13.3.0-6ubuntu2) 13.3.0
@@ -126,25 +112,27 @@ GPU models and configuration : GPU 0: NVIDIA GH200 480GB
 Nvidia driver version        : 570.124.06
 vLLM Version                 : 0.9.0.1
 """
-    )
+    ) == {
+        "os.name": "Ubuntu",
+        "os.version": "24.04.1",
+        "os.machine": "aarch64",
+        "gcc.version": "13.3.0",
+        "glibc.version": "2.39",
+        "torch.version": "2.7.0+cu128",
+        "torch.cuda": "12.8",
+        "python.version": "3.12.10",
+        "cuda.available": True,
+        "gpu.0.name": "NVIDIA GH200 480GB",
+        "gpu.0.compute_capability": "9.0",
+        "gpu.count": 1,
+        "driver.version": "570.124.06",
+        "vllm.version": "0.9.0.1",
+    }
 
 
 def test_sglangs_environment_dump() -> None:
     """`sglang.check_env` names several GPUs at once and packages with a colon."""
-    assert {
-        "python.version": "3.11.9",
-        "cuda.available": True,
-        "gpu.0.name": "NVIDIA A10G",
-        "gpu.1.name": "NVIDIA A10G",
-        "gpu.0.compute_capability": "8.6",
-        "gpu.1.compute_capability": "8.6",
-        "gpu.count": 2,
-        "cuda.toolkit": "12.4",
-        "driver.version": "535.183.01",
-        "torch.version": "2.5.1+cu124",
-        "sglang.version": "0.4.1.post5",
-        "transformers.version": "4.47.1",
-    } == told(
+    assert told(
         """\
 Python: 3.11.9 (main, Apr  6 2024, 17:59:24) [GCC 11.4.0]
 CUDA available: True
@@ -157,18 +145,25 @@ sglang: 0.4.1.post5
 transformers: 4.47.1
 flashinfer: Module Not Found
 """
-    )
+    ) == {
+        "python.version": "3.11.9",
+        "cuda.available": True,
+        "gpu.0.name": "NVIDIA A10G",
+        "gpu.1.name": "NVIDIA A10G",
+        "gpu.0.compute_capability": "8.6",
+        "gpu.1.compute_capability": "8.6",
+        "gpu.count": 2,
+        "cuda.toolkit": "12.4",
+        "driver.version": "535.183.01",
+        "torch.version": "2.5.1+cu124",
+        "sglang.version": "0.4.1.post5",
+        "transformers.version": "4.47.1",
+    }
 
 
 def test_transformers_environment_dump() -> None:
     """`transformers-cli env` writes a Markdown list."""
-    assert {
-        "transformers.version": "4.51.0",
-        "glibc.version": "2.35",
-        "python.version": "3.10.12",
-        "huggingface-hub.version": "0.30.2",
-        "torch.version": "2.6.0+cu124",
-    } == told(
+    assert told(
         """\
 - `transformers` version: 4.51.0
 - Platform: Linux-5.15.0-1064-azure-x86_64-with-glibc2.35
@@ -176,7 +171,13 @@ def test_transformers_environment_dump() -> None:
 - Huggingface_hub version: 0.30.2
 - PyTorch version (GPU?): 2.6.0+cu124 (True)
 """
-    )
+    ) == {
+        "transformers.version": "4.51.0",
+        "glibc.version": "2.35",
+        "python.version": "3.10.12",
+        "huggingface-hub.version": "0.30.2",
+        "torch.version": "2.6.0+cu124",
+    }
 
 
 @pytest.mark.parametrize(
@@ -197,9 +198,9 @@ def test_the_operating_system(line: str, name: str, version: str | None, machine
 
 def test_a_rocm_build() -> None:
     """HIP's version instead of CUDA's."""
-    assert {"torch.hip": "6.2.41133-dd7f95766"} == told(
-        "CUDA used to build PyTorch: N/A\nROCM used to build PyTorch: 6.2.41133-dd7f95766\n"
-    )
+    assert told("CUDA used to build PyTorch: N/A\nROCM used to build PyTorch: 6.2.41133-dd7f95766\n") == {
+        "torch.hip": "6.2.41133-dd7f95766"
+    }
 
 
 # --- lists of packages
@@ -219,12 +220,12 @@ def test_a_rocm_build() -> None:
 )
 def test_lists_of_packages(said: str) -> None:
     """Every way to list packages gives the same facts; packages that no rule asks for are left out."""
-    assert {"torch.version": "2.4.0", "flash-attn.version": "2.6.3"} == told(said)
+    assert told(said) == {"torch.version": "2.4.0", "flash-attn.version": "2.6.3"}
 
 
 def test_the_first_mention_counts() -> None:
     """A version told again later does not replace the first one."""
-    assert {"torch.version": ("2.4.0", 1)} == placed("torch==2.4.0\ntorch==2.5.0\n")
+    assert placed("torch==2.4.0\ntorch==2.5.0\n") == {"torch.version": ("2.4.0", 1)}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_the_first_mention_counts() -> None:
 )
 def test_a_mention_in_passing_is_no_fact(said: str) -> None:
     """Only lists state what is installed."""
-    assert {} == told(said)
+    assert told(said) == {}
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ NEW_TABLE = """\
 
 def test_nvidia_smi() -> None:
     """Driver, CUDA, and name, memory and compute capability of each GPU, also of those beyond the tenth."""
-    assert {
+    assert placed(NEW_TABLE) == {
         "driver.version": ("550.54.15", 2),
         "driver.cuda": ("12.4", 2),
         "gpu.0.name": ("NVIDIA A100-SXM4-80GB", 6),
@@ -283,12 +284,18 @@ def test_nvidia_smi() -> None:
         "gpu.10.memory_used": (0, 11),
         "gpu.10.compute_capability": ("8.9", 10),
         "gpu.count": (2, 6),
-    } == placed(NEW_TABLE)
+    }
 
 
 def test_nvidia_smi_of_old() -> None:
     """The narrow layout cuts long names."""
-    assert {
+    assert told(
+        """\
+| NVIDIA-SMI 470.82.01    Driver Version: 470.82.01    CUDA Version: 11.4     |
+|   0  Tesla V100-SXM2...  Off  | 00000000:00:1E.0 Off |                    0 |
+| N/A   35C    P0    24W / 300W |      5MiB / 16160MiB |      0%      Default |
+"""
+    ) == {
         "driver.version": "470.82.01",
         "driver.cuda": "11.4",
         "gpu.0.name": "Tesla V100-SXM2...",
@@ -296,35 +303,31 @@ def test_nvidia_smi_of_old() -> None:
         "gpu.0.memory_used": 5 * MIB,
         "gpu.0.compute_capability": "7.0",
         "gpu.count": 1,
-    } == told(
-        """\
-| NVIDIA-SMI 470.82.01    Driver Version: 470.82.01    CUDA Version: 11.4     |
-|   0  Tesla V100-SXM2...  Off  | 00000000:00:1E.0 Off |                    0 |
-| N/A   35C    P0    24W / 300W |      5MiB / 16160MiB |      0%      Default |
-"""
-    )
+    }
 
 
 def test_nvidia_smi_of_windows() -> None:
     """Windows names the driver's model where Linux says On or Off."""
     assert (
-        "NVIDIA GeForce RTX 3060"
-        == told("|   0  NVIDIA GeForce RTX 3060      WDDM  |   00000000:01:00.0  On |                  N/A |\n")[
+        told("|   0  NVIDIA GeForce RTX 3060      WDDM  |   00000000:01:00.0  On |                  N/A |\n")[
             "gpu.0.name"
         ]
+        == "NVIDIA GeForce RTX 3060"
     )
 
 
 def test_a_memory_row_without_its_gpu_is_no_fact() -> None:
     """Of a table cut off above, it is not known whose memory it is."""
-    assert {} == told("| N/A   35C    P0    24W / 300W |      5MiB / 16160MiB |      0%      Default |\n")
+    assert told("| N/A   35C    P0    24W / 300W |      5MiB / 16160MiB |      0%      Default |\n") == {}
 
 
 def test_nvidia_smi_list() -> None:
     """`nvidia-smi -L` gives names with their UUIDs."""
-    assert {"gpu.0.name": "NVIDIA L4", "gpu.0.compute_capability": "8.9", "gpu.count": 1} == told(
-        "GPU 0: NVIDIA L4 (UUID: GPU-aaaa-bbbb)\n"
-    )
+    assert told("GPU 0: NVIDIA L4 (UUID: GPU-aaaa-bbbb)\n") == {
+        "gpu.0.name": "NVIDIA L4",
+        "gpu.0.compute_capability": "8.9",
+        "gpu.count": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -372,7 +375,7 @@ def test_the_compute_capability_by_name(gpu: str, capability: str) -> None:
 
 def test_a_told_compute_capability_is_not_guessed() -> None:
     """What the text says counts more than what the name suggests."""
-    assert "8.9" == told("GPU 0: NVIDIA A100\nGPU 0 Compute Capability: 8.9\n")["gpu.0.compute_capability"]
+    assert told("GPU 0: NVIDIA A100\nGPU 0 Compute Capability: 8.9\n")["gpu.0.compute_capability"] == "8.9"
 
 
 # --- engines
@@ -380,7 +383,13 @@ def test_a_told_compute_capability_is_not_guessed() -> None:
 
 def test_vllms_banner_of_v0() -> None:
     """Version, the arguments of the command line, and those of the engine; None is no value."""
-    assert {
+    assert placed(
+        """\
+INFO 01-10 07:27:16 api_server.py:712] vLLM API server version 0.6.6
+INFO 01-10 07:27:16 api_server.py:713] args: Namespace(host=None, port=8000, model='Qwen/Qwen2.5-7B', tensor_parallel_size=2, enable_lora=False, gpu_memory_utilization=0.9)
+INFO 01-10 07:27:20 llm_engine.py:234] Initializing an LLM engine (v0.6.6) with config: model='Qwen/Qwen2.5-7B', speculative_config=None, dtype=torch.bfloat16, max_seq_len=32768
+"""
+    ) == {
         "engine.name": ("vllm", 1),
         "engine.version": ("0.6.6", 1),
         "vllm.version": ("0.6.6", 1),
@@ -391,18 +400,18 @@ def test_vllms_banner_of_v0() -> None:
         "launch.arg.gpu_memory_utilization": ("0.9", 2),
         "launch.arg.dtype": ("torch.bfloat16", 3),
         "launch.arg.max_seq_len": ("32768", 3),
-    } == placed(
-        """\
-INFO 01-10 07:27:16 api_server.py:712] vLLM API server version 0.6.6
-INFO 01-10 07:27:16 api_server.py:713] args: Namespace(host=None, port=8000, model='Qwen/Qwen2.5-7B', tensor_parallel_size=2, enable_lora=False, gpu_memory_utilization=0.9)
-INFO 01-10 07:27:20 llm_engine.py:234] Initializing an LLM engine (v0.6.6) with config: model='Qwen/Qwen2.5-7B', speculative_config=None, dtype=torch.bfloat16, max_seq_len=32768
-"""
-    )
+    }
 
 
 def test_vllms_banner_of_v1() -> None:
     """The arguments that differ from the default stand in a dictionary."""
-    assert {
+    assert placed(
+        """\
+(APIServer pid=1) INFO 09-10 07:27:16 [api_server.py:1896] vLLM API server version 0.10.2
+(APIServer pid=1) INFO 09-10 07:27:16 [utils.py:328] non-default args: {'model': 'Qwen/Qwen3-8B', 'max_model_len': 4096, 'enforce_eager': True}
+(EngineCore_DP0 pid=41) INFO 09-10 07:27:20 [core.py:76] Initializing a V1 LLM engine (v0.10.2) with config: model='Qwen/Qwen3-8B', tensor_parallel_size=1
+"""
+    ) == {
         "engine.name": ("vllm", 1),
         "engine.version": ("0.10.2", 1),
         "vllm.version": ("0.10.2", 1),
@@ -410,25 +419,19 @@ def test_vllms_banner_of_v1() -> None:
         "launch.arg.max_model_len": ("4096", 2),
         "launch.arg.enforce_eager": ("True", 2),
         "launch.arg.tensor_parallel_size": ("1", 3),
-    } == placed(
-        """\
-(APIServer pid=1) INFO 09-10 07:27:16 [api_server.py:1896] vLLM API server version 0.10.2
-(APIServer pid=1) INFO 09-10 07:27:16 [utils.py:328] non-default args: {'model': 'Qwen/Qwen3-8B', 'max_model_len': 4096, 'enforce_eager': True}
-(EngineCore_DP0 pid=41) INFO 09-10 07:27:20 [core.py:76] Initializing a V1 LLM engine (v0.10.2) with config: model='Qwen/Qwen3-8B', tensor_parallel_size=1
-"""
-    )
+    }
 
 
 def test_sglangs_arguments() -> None:
     """SGLang prints all its arguments at the start."""
-    assert {
+    assert told(
+        "[2025-03-05 14:28:45] server_args=ServerArgs(model_path='deepseek-ai/DeepSeek-V3', tp_size=8, mem_fraction_static=0.85, quantization=None)\n"
+    ) == {
         "engine.name": "sglang",
         "launch.arg.model_path": "deepseek-ai/DeepSeek-V3",
         "launch.arg.tp_size": "8",
         "launch.arg.mem_fraction_static": "0.85",
-    } == told(
-        "[2025-03-05 14:28:45] server_args=ServerArgs(model_path='deepseek-ai/DeepSeek-V3', tp_size=8, mem_fraction_static=0.85, quantization=None)\n"
-    )
+    }
 
 
 @pytest.mark.parametrize(
@@ -447,13 +450,13 @@ def test_llama_cpps_build(line: str, version: str) -> None:
 
 def test_llama_cpps_devices() -> None:
     """GGML lists the GPUs with their compute capability."""
-    assert {
+    assert placed(
+        "ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA GeForce RTX 3090, compute capability 8.6, VMM: yes\n"
+    ) == {
         "gpu.0.name": ("NVIDIA GeForce RTX 3090", 2),
         "gpu.0.compute_capability": ("8.6", 2),
         "gpu.count": (1, 2),
-    } == placed(
-        "ggml_cuda_init: found 1 CUDA devices:\n  Device 0: NVIDIA GeForce RTX 3090, compute capability 8.6, VMM: yes\n"
-    )
+    }
 
 
 @pytest.mark.parametrize(
@@ -483,15 +486,15 @@ def test_command_lines(line: str, expected: dict[str, str]) -> None:
 
 def test_a_path_tells_the_python_version() -> None:
     """A traceback's site-packages names the interpreter."""
-    assert {"python.version": ("3.11", 1)} == placed(
-        '  File "/venv/lib/python3.11/site-packages/vllm/a.py", line 3, in f\n'
-    )
+    assert placed('  File "/venv/lib/python3.11/site-packages/vllm/a.py", line 3, in f\n') == {
+        "python.version": ("3.11", 1)
+    }
 
 
 def test_a_told_python_version_counts_more_than_a_path() -> None:
     """A path says less than a statement, whichever comes first."""
     path = '  File "/venv/lib/python3.11/site-packages/vllm/a.py", line 3, in f\n'
-    assert {"python.version": ("3.11.9", 2)} == placed(path + "Python version: 3.11.9\n" + path)
+    assert placed(path + "Python version: 3.11.9\n" + path) == {"python.version": ("3.11.9", 2)}
 
 
 # --- any text
@@ -510,7 +513,7 @@ def test_facts_have_their_lines_in_every_window(monkeypatch: pytest.MonkeyPatch)
 def test_a_log_full_of_paths_is_looked_at_for_a_bounded_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log of nothing but tracebacks does not cost a look at every line."""
     monkeypatch.setattr(banner, "MOST_LINES", 10)
-    assert {"python.version": "3.11"} == told("/lib/python3.11/\n" * 50 + "torch==2.4.0\n")
+    assert told("/lib/python3.11/\n" * 50 + "torch==2.4.0\n") == {"python.version": "3.11"}
 
 
 LINES = [
@@ -535,4 +538,4 @@ def test_any_text_gives_known_facts_of_its_lines(said: str) -> None:
     for fact in found:
         assert describe(fact.name) is not None
         assert 1 <= fact.line <= said.count("\n") + 1
-        assert "the.log" == fact.origin
+        assert fact.origin == "the.log"

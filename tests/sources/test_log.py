@@ -73,15 +73,15 @@ def test_a_traceback_is_one_event_wherever_it_was_hit(place: str) -> None:
     """The event reaches from the header to the exception, whichever of its lines a rule looks for."""
     event = only("INFO starting\n" + TRACEBACK + "INFO next\n", place)
     assert TRACEBACK.splitlines() == bodies(event)
-    assert (2, 7) == span(event)
-    assert [(7, "ValueError", "the weights do not fit")] == raised(event)
-    assert "load" == event.phase
+    assert span(event) == (2, 7)
+    assert raised(event) == [(7, "ValueError", "the weights do not fit")]
+    assert event.phase == "load"
 
 
 def test_places_in_one_traceback_are_one_event() -> None:
     """Several hits in a record do not multiply it, and are no repeats."""
     event = only(TRACEBACK, "weights do not fit", "raise ValueError", "load_model")
-    assert 0 == event.repeats
+    assert event.repeats == 0
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_chained_exceptions_are_one_event(sentence: str, place: str) -> None:
     """A chain is followed in both directions."""
     second = TRACEBACK.replace("ValueError: the weights do not fit", "RuntimeError: engine is dead")
     event = only(f"{TRACEBACK}\n{sentence}\n\n{second}INFO next\n", place)
-    assert [(6, "ValueError", "the weights do not fit"), (15, "RuntimeError", "engine is dead")] == raised(event)
-    assert (1, 15) == span(event)
+    assert raised(event) == [(6, "ValueError", "the weights do not fit"), (15, "RuntimeError", "engine is dead")]
+    assert span(event) == (1, 15)
 
 
 def test_an_exception_group_is_one_event() -> None:
@@ -124,8 +124,8 @@ INFO next
         "first is bad",
         "second is bad",
     )
-    assert (1, 14) == span(event)
-    assert ["ExceptionGroup", "ValueError", "KeyError"] == [item.exception for item in event.raised]
+    assert span(event) == (1, 14)
+    assert [item.exception for item in event.raised] == ["ExceptionGroup", "ValueError", "KeyError"]
 
 
 def test_a_message_of_several_lines_belongs_to_the_exception() -> None:
@@ -133,34 +133,34 @@ def test_a_message_of_several_lines_belongs_to_the_exception() -> None:
     event = only(
         TRACEBACK + "Try a smaller model\nor more cards\n2025-01-01 00:00:00 INFO next\n", "weights do not fit"
     )
-    assert ["Try a smaller model", "or more cards"] == bodies(event)[-2:]
+    assert bodies(event)[-2:] == ["Try a smaller model", "or more cards"]
 
 
 def test_a_traceback_without_its_beginning() -> None:
     """A paste that begins in the middle is followed as far as it goes."""
     event = only("\n".join(TRACEBACK.splitlines()[2:]), "weights do not fit")
-    assert (2, 4) == span(event)
-    assert ["vllm"] == [frame.package for frame in event.raised[0].frames]
+    assert span(event) == (2, 4)
+    assert [frame.package for frame in event.raised[0].frames] == ["vllm"]
 
 
 def test_a_traceback_without_its_end() -> None:
     """A paste that ends before the exception still is one event."""
     event = only("\n".join(TRACEBACK.splitlines()[:5]), "site-packages/vllm")
-    assert (1, 5) == span(event)
-    assert () == event.raised
+    assert span(event) == (1, 5)
+    assert event.raised == ()
 
 
 def test_two_tracebacks_are_two_events() -> None:
     """A traceback ends where the next begins."""
     second = TRACEBACK.replace("ValueError: the weights", "KeyError: the names")
-    assert [(1, 6), (7, 12)] == [span(event) for event in events(TRACEBACK + second, "do not fit")]
+    assert [span(event) for event in events(TRACEBACK + second, "do not fit")] == [(1, 6), (7, 12)]
 
 
 def test_deeply_chained_exceptions_are_bounded() -> None:
     """A chain of thousands of exceptions costs a bounded event, at the end that was hit."""
     link = TRACEBACK + "\nDuring handling of the above exception, another exception occurred:\n\n"
     event = only(link * 2000 + TRACEBACK.replace("the weights", "the last ones"), "the last ones do not fit")
-    assert "ValueError: the last ones do not fit" == bodies(event)[-1]
+    assert bodies(event)[-1] == "ValueError: the last ones do not fit"
     assert len(event.lines) <= 1000
 
 
@@ -179,8 +179,8 @@ none was given.
 """,
         "no padding token",
     )
-    assert [(7, "ValueError", "the tokenizer of this model has no padding token and none was given.")] == raised(event)
-    assert ["axolotl/train.py:go"] == [frame.place for frame in event.raised[0].frames]
+    assert raised(event) == [(7, "ValueError", "the tokenizer of this model has no padding token and none was given.")]
+    assert [frame.place for frame in event.raised[0].frames] == ["axolotl/train.py:go"]
 
 
 def test_a_traceback_of_jupyter_has_frames() -> None:
@@ -200,8 +200,8 @@ RuntimeError: no adapter there
 """,
         "RuntimeError: no adapter",
     )
-    assert (2, 10) == span(event)
-    assert ["cell 3:<module>", "peft/model.py:load"] == [frame.place for frame in event.raised[0].frames]
+    assert span(event) == (2, 10)
+    assert [frame.place for frame in event.raised[0].frames] == ["cell 3:<module>", "peft/model.py:load"]
 
 
 # --- prefixes, ranks and containers
@@ -232,8 +232,9 @@ def test_a_prefixed_traceback_is_joined(prefix: str, rank: str, process: str, ho
     event = only("INFO starting\n" + prefixed(prefix) + "INFO next\n", "weights do not fit")
     assert TRACEBACK.splitlines() == bodies(event)
     assert (rank, process, host) == (event.rank, event.process, event.host)
-    assert ["serve.py:<module>", "vllm/worker/worker.py:load_model"] == [
-        frame.place for frame in event.raised[0].frames
+    assert [frame.place for frame in event.raised[0].frames] == [
+        "serve.py:<module>",
+        "vllm/worker/worker.py:load_model",
     ]
 
 
@@ -242,18 +243,19 @@ def test_interleaved_ranks_are_told_apart() -> None:
     one = prefixed("[rank0]: ").splitlines()
     other = prefixed("[rank1]: ", TRACEBACK.replace("ValueError", "KeyError")).splitlines()
     found = events("\n".join(line for pair in zip(one, other, strict=True) for line in pair), "weights do not fit")
-    assert [("0", [1, 3, 5, 7, 9, 11]), ("1", [2, 4, 6, 8, 10, 12])] == [
-        (event.rank, [line.number for line in event.lines]) for event in found
+    assert [(event.rank, [line.number for line in event.lines]) for event in found] == [
+        ("0", [1, 3, 5, 7, 9, 11]),
+        ("1", [2, 4, 6, 8, 10, 12]),
     ]
-    assert [["ValueError"], ["KeyError"]] == [[item.exception for item in event.raised] for event in found]
+    assert [[item.exception for item in event.raised] for event in found] == [["ValueError"], ["KeyError"]]
 
 
 def test_what_all_ranks_say_is_one_event() -> None:
     """The same traceback of 64 ranks is kept once, with all ranks and how often it was said again."""
     event = only("".join(prefixed(f"[rank{rank}]: ") for rank in range(64)), "weights do not fit", "load_model")
     assert tuple(str(rank) for rank in range(64)) == event.ranks
-    assert 63 == event.repeats
-    assert (1, 6) == span(event)
+    assert event.repeats == 63
+    assert span(event) == (1, 6)
 
 
 def test_a_record_said_again_later_is_counted() -> None:
@@ -264,19 +266,19 @@ def test_a_record_said_again_later_is_counted() -> None:
         ),
         "lost its peer",
     )
-    assert (1, 49) == (event.line, event.repeats)
+    assert (event.line, event.repeats) == (1, 49)
 
 
 def test_rays_count_is_a_number_of_repeats() -> None:
     """Ray prints a repeated line once and how often it was said elsewhere."""
-    assert 3 == only("(W pid=1) ValueError: no card left [repeated 3x across cluster]\n", "no card left").repeats
+    assert only("(W pid=1) ValueError: no card left [repeated 3x across cluster]\n", "no card left").repeats == 3
 
 
 def test_too_many_records_of_a_kind_are_counted_and_not_kept() -> None:
     """A log of endless different errors costs bounded memory; what was skipped is known."""
     words = [f"{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)}" for n in range(KEEP_SHAPES + 50)]
     reader = read("".join(f"error at {word}: peer lost\n" for word in words), "peer lost")
-    assert (KEEP_SHAPES, 50) == (len(reader.events()), reader.skipped)
+    assert (len(reader.events()), reader.skipped) == (KEEP_SHAPES, 50)
 
 
 # --- other writers
@@ -288,10 +290,10 @@ def test_a_cxx_abort_is_one_event() -> None:
         "starting\nterminate called after throwing an instance of 'c10::Error'\n  what():  CUDA error: an illegal memory access\n",
         "illegal memory access",
     )
-    assert [
+    assert bodies(event) == [
         "terminate called after throwing an instance of 'c10::Error'",
         "  what():  CUDA error: an illegal memory access",
-    ] == bodies(event)
+    ]
 
 
 def test_a_ggml_error_with_what_continues_it() -> None:
@@ -301,8 +303,8 @@ def test_a_ggml_error_with_what_continues_it() -> None:
         "CUDA error",
         "GGML_ASSERT(",
     )
-    assert ["CUDA error: out of memory", "  current device: 0, in function alloc", "  cudaMalloc(ptr)"] == bodies(first)
-    assert ["/src/ggml.c:123: GGML_ASSERT(n >= 0) failed"] == bodies(second)
+    assert bodies(first) == ["CUDA error: out of memory", "  current device: 0, in function alloc", "  cudaMalloc(ptr)"]
+    assert bodies(second) == ["/src/ggml.c:123: GGML_ASSERT(n >= 0) failed"]
 
 
 def test_an_elastic_summary_is_found_line_by_line() -> None:
@@ -323,8 +325,9 @@ Root Cause (first observed failure):
         "train.py FAILED",
         "Signal 9 (SIGKILL)",
     )
-    assert [(2, "train.py FAILED"), (9, "  traceback : Signal 9 (SIGKILL) received by PID 4242")] == [
-        (event.line, event.lines[0].body) for event in found
+    assert [(event.line, event.lines[0].body) for event in found] == [
+        (2, "train.py FAILED"),
+        (9, "  traceback : Signal 9 (SIGKILL) received by PID 4242"),
     ]
 
 
@@ -349,14 +352,14 @@ def test_a_line_without_traceback_is_an_event(said: str, body: str, rank: str) -
 
 def test_the_level_of_a_line_is_kept() -> None:
     """What a program calls a warning can be told from an error."""
-    assert "warning" == only("WARNING 04-05 01:00:00 [a.py:1] cache is small\n", "cache is small").lines[0].level
+    assert only("WARNING 04-05 01:00:00 [a.py:1] cache is small\n", "cache is small").lines[0].level == "warning"
 
 
 def test_an_issue_in_markdown_is_read_through_its_marks() -> None:
     """Fences, details and quote marks do not belong to the traceback."""
     event = only(f"<details>\n\n```\n{prefixed('> ')}```\n</details>\n", "weights do not fit")
     assert TRACEBACK.splitlines() == bodies(event)
-    assert (4, 9) == span(event)
+    assert span(event) == (4, 9)
 
 
 # --- JSON
@@ -370,15 +373,16 @@ def test_a_json_record_is_read_as_its_message_and_traceback() -> None:
     )
     assert ["start failed", *TRACEBACK.splitlines()] == bodies(event)
     assert ({2}, {"error"}) == ({line.number for line in event.lines}, {line.level for line in event.lines})
-    assert [(2, "ValueError", "the weights do not fit")] == raised(event)
-    assert ["serve.py", "vllm/worker/worker.py"] == [frame.place.rpartition(":")[0] for frame in event.raised[0].frames]
+    assert raised(event) == [(2, "ValueError", "the weights do not fit")]
+    assert [frame.place.rpartition(":")[0] for frame in event.raised[0].frames] == ["serve.py", "vllm/worker/worker.py"]
 
 
 def test_a_json_record_longer_than_an_excerpt_is_read() -> None:
     """A traceback of tens of kilobytes within one line is decoded whole."""
     long = TRACEBACK.replace("    main()\n", "    main()\n" + '  File "/app/deep.py", line 1, in go\n    go()\n' * 500)
-    assert 502 == len(
-        only(json.dumps({"level": "error", "msg": "x", "exception": long}), "weights do not fit").raised[0].frames
+    assert (
+        len(only(json.dumps({"level": "error", "msg": "x", "exception": long}), "weights do not fit").raised[0].frames)
+        == 502
     )
 
 
@@ -395,12 +399,12 @@ def test_dockers_json_lines_are_joined() -> None:
 def test_a_json_record_behind_a_prefix_is_read() -> None:
     """docker compose stands in front of what a JSON logger wrote."""
     event = only('svc-1  | {"level":"warning","rank":3,"msg":"cache is small"}\n', "cache is small")
-    assert (["cache is small"], "3", "svc-1", "warning") == (
+    assert (
         bodies(event),
         event.rank,
         event.process,
         event.lines[0].level,
-    )
+    ) == (["cache is small"], "3", "svc-1", "warning")
 
 
 def test_an_answer_in_json_is_left_as_it_is() -> None:
@@ -414,21 +418,21 @@ def test_an_answer_in_json_is_left_as_it_is() -> None:
 
 def test_colour_in_the_middle_of_a_message_does_not_hide_it() -> None:
     """A text is found though a colour code stood inside it."""
-    assert ["ValueError: the weights do not fit"] == bodies(
-        only("Val\x1b[31mueError: the wei\x1b[0mghts do not fit\n", "the weights do not fit")
-    )
+    assert bodies(only("Val\x1b[31mueError: the wei\x1b[0mghts do not fit\n", "the weights do not fit")) == [
+        "ValueError: the weights do not fit"
+    ]
 
 
 def test_progress_bars_are_cut_at_carriage_returns() -> None:
     """Of a line that was rewritten, the piece that matters is taken."""
     event = only("Loading:  10%|#\rLoading:  90%|#########\rRuntimeError: disk is full\nnext\n", "disk is full")
-    assert (1, ["RuntimeError: disk is full"]) == (event.line, bodies(event))
+    assert (event.line, bodies(event)) == (1, ["RuntimeError: disk is full"])
 
 
 def test_each_piece_of_a_rewritten_line_can_be_an_event() -> None:
     """Two things said on one line are both found."""
     found = events("warning: cache is small\r 50%\rRuntimeError: disk is full\n", "cache is small", "disk is full")
-    assert [["warning: cache is small"], ["RuntimeError: disk is full"]] == [bodies(event) for event in found]
+    assert [bodies(event) for event in found] == [["warning: cache is small"], ["RuntimeError: disk is full"]]
 
 
 def test_a_progress_bar_between_the_lines_of_a_traceback() -> None:
@@ -457,12 +461,12 @@ def test_a_traceback_in_other_clothes(data: bytes) -> None:
 
 def test_invalid_bytes_are_shown_as_such() -> None:
     """A byte that is no UTF-8 costs one character of the line."""
-    assert ["ValueError: caf\ufffd is closed"] == bodies(only(b"ValueError: caf\xe9 is closed\n", "is closed"))
+    assert bodies(only(b"ValueError: caf\xe9 is closed\n", "is closed")) == ["ValueError: caf\ufffd is closed"]
 
 
 def test_chinese_is_found() -> None:
     """The first pass works on bytes, the event on text."""
-    assert ["运行错误：显存不足"] == bodies(only("开始\n运行错误：显存不足\n", "显存不足"))
+    assert bodies(only("开始\n运行错误：显存不足\n", "显存不足")) == ["运行错误：显存不足"]
 
 
 def test_a_huge_line_is_excerpted_in_bounded_memory() -> None:
@@ -475,17 +479,17 @@ def test_a_huge_line_is_excerpted_in_bounded_memory() -> None:
     finally:
         tracemalloc.stop()
     assert " disk is full " in event.lines[0].body
-    assert (1, True) == (event.line, len(event.lines[0].body) < 20_000)
+    assert (event.line, len(event.lines[0].body) < 20_000) == (1, True)
     assert peak < 16 << 20
 
 
 def test_several_places_of_a_huge_line_are_found() -> None:
     """A log on a single line (a dump, a minified JSON) does not end at its first error."""
     data = "x" * 50_000 + " disk is full " + "y" * 50_000 + " peer is gone " + "z" * 50_000
-    assert [True, True] == [
+    assert [
         any(word in event.lines[0].body for word in ("disk is full", "peer is gone"))
         for event in events(data, "disk is full", "peer is gone")
-    ]
+    ] == [True, True]
 
 
 # --- windows and sizes
@@ -504,7 +508,7 @@ def test_an_event_that_straddles_windows_is_whole(small_windows: None, before: i
     event = only(filler + TRACEBACK + "INFO an ordinary line\n" * 100, "weights do not fit", "load_model")
     assert (before + 1, before + 6) == span(event)
     assert TRACEBACK.splitlines() == bodies(event)
-    assert 0 == event.repeats
+    assert event.repeats == 0
 
 
 PIECES = [
@@ -583,17 +587,17 @@ def test_lines_are_counted(small_windows: None, data: str, count: int) -> None:
 @pytest.mark.parametrize("tail", ["\0" * 9000, "\x1b[0m" * 3000])
 def test_lines_are_counted_where_nothing_follows_the_last_window(small_windows: None, tail: str) -> None:
     """A tail of NULs or colour codes does not lose the count of the lines before it."""
-    assert 3001 == read("line\n" * 3000 + tail, "nothing").lines
+    assert read("line\n" * 3000 + tail, "nothing").lines == 3001
 
 
 def test_prefixes_only_are_no_event() -> None:
     """A log of empty records gives nothing."""
-    assert () == events("(EngineCore pid=1) ERROR 04-05 01:00:00 [core.py:390] \n" * 100, "weights do not fit")
+    assert events("(EngineCore pid=1) ERROR 04-05 01:00:00 [core.py:390] \n" * 100, "weights do not fit") == ()
 
 
 def test_a_place_in_a_prefix_is_an_event_of_its_line() -> None:
     """A text found in a line that is all prefix gives that line, with an empty body."""
-    assert [""] == bodies(only("(EngineCore pid=1) ERROR 04-05 01:00:00 [core.py:390] \n", "EngineCore pid"))
+    assert bodies(only("(EngineCore pid=1) ERROR 04-05 01:00:00 [core.py:390] \n", "EngineCore pid")) == [""]
 
 
 def test_what_stands_around_an_event_is_near() -> None:

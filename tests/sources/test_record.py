@@ -65,7 +65,7 @@ def test_the_same_text_twice_is_told_once() -> None:
 
 def test_the_rank_is_read() -> None:
     """A rank of 0 is a rank."""
-    assert "0" == (read_record('{"level":"info","rank":0,"msg":"x"}') or Record(())).rank
+    assert (read_record('{"level":"info","rank":0,"msg":"x"}') or Record(())).rank == "0"
 
 
 @pytest.mark.parametrize(

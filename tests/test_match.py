@@ -60,9 +60,9 @@ def test_facts_may_ask_for_captures(tmp_path: Path) -> None:
         match={"log": [r"asked for (?P<asked>\d+ GiB) of memory"], "facts": ["capture.asked > gpu.0.memory"]},
     )
     rules = ruleset_of(tmp_path, made)
-    assert [
-        found.certainty for found in findings_in(rules, "asked for 90 GiB of memory", gpu__0__memory=80 << 30)
-    ] == ["confirmed"]
+    assert [found.certainty for found in findings_in(rules, "asked for 90 GiB of memory", gpu__0__memory=80 << 30)] == [
+        "confirmed"
+    ]
     assert findings_in(rules, "asked for 9 GiB of memory", gpu__0__memory=80 << 30) == []
 
 
@@ -102,9 +102,10 @@ def test_unless_excuses_the_whole_event(tmp_path: Path) -> None:
     """A pattern of `unless` is looked for in every line of the event, and in no other event."""
     rules = ruleset_of(tmp_path, log_rule(unless=[r"run\(\)"]))
     assert findings_in(rules, TRACEBACK) == []
-    assert len(
-        findings_in(rules, "run()\n\nINFO 11-02 09:14:02 a healthy line\nRuntimeError: the device went away\n")
-    ) == 1
+    assert (
+        len(findings_in(rules, "run()\n\nINFO 11-02 09:14:02 a healthy line\nRuntimeError: the device went away\n"))
+        == 1
+    )
 
 
 def test_the_most_telling_pattern_leads(tmp_path: Path) -> None:
@@ -127,9 +128,10 @@ def test_a_general_rule_gives_a_finding_for_each_text(tmp_path: Path) -> None:
     """`kind: general` reads what the text tells, so two modules are two findings; numbers make no difference."""
     made = rule("general-trouble", r"No module named '(?P<module>\w+)'", kind="general")
     text = "ModuleNotFoundError: No module named 'aaa'\n\nModuleNotFoundError: No module named 'bbb'\n"
-    assert [
-        found.captures for found in findings_in(ruleset_of(tmp_path, made), text)
-    ] == [{"module": "aaa"}, {"module": "bbb"}]
+    assert [found.captures for found in findings_in(ruleset_of(tmp_path, made), text)] == [
+        {"module": "aaa"},
+        {"module": "bbb"},
+    ]
 
 
 def test_prefixes_and_colour_do_not_hide_a_line(tmp_path: Path) -> None:

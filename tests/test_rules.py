@@ -190,9 +190,9 @@ def test_a_file_that_one_may_not_read(tmp_path: Path) -> None:
     """A file without permission to read it is a mistake of that file."""
     write_rules(tmp_path, [rule("one-trouble")])
     (tmp_path / "one-trouble.yaml").chmod(0)
-    assert [
-        mistake.message for mistake in survey_rules([tmp_path], TAXONOMY)[1]
-    ] == ["cannot be read: Permission denied"]
+    assert [mistake.message for mistake in survey_rules([tmp_path], TAXONOMY)[1]] == [
+        "cannot be read: Permission denied"
+    ]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -132,11 +132,11 @@ def _tells_more(rules: RuleSet, one: Finding, other: Finding) -> bool:
 
     Among general ones the rule that leads to the other one does, then the pattern that names more of the line.
     """
-    if (_tier(one) < 4) != (_tier(other) < 4):
-        return _tier(one) < 4
     kinds = ("specific", "wrapper", "general")
     if one.rule.kind != other.rule.kind:
         return kinds.index(one.rule.kind) < kinds.index(other.rule.kind)
+    if (_tier(one) < 4) != (_tier(other) < 4):
+        return _tier(one) < 4
     if other.rule.id in one.rule.leads_to or one.rule.id in other.rule.leads_to:
         return other.rule.id in one.rule.leads_to
     if one.pinned != other.pinned:

@@ -94,7 +94,9 @@ def plain(pattern: str) -> Plain:
         raise PatternError(f"has less than {LEAST_PLAIN} plain characters in a row, so it would be tried on every line")
     common = [text for text in texts if text.strip().lower() in COMMON]
     if common:
-        raise PatternError(f"is found by {common[0]!r} alone, a word that healthy logs are full of; name more of the line")
+        raise PatternError(
+            f"is found by {common[0]!r} alone, a word that healthy logs are full of; name more of the line"
+        )
     return Plain(tuple(text.encode()[:MOST_PLAIN].decode("utf-8", "ignore") for text in texts), caseless)
 
 

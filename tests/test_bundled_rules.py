@@ -68,9 +68,9 @@ def test_a_specific_rule_comes_first_on_its_own_examples(item: RuleFile) -> None
     for example in item.positive:
         first = told(RULES, example).diagnoses[0]
 
-        assert first.rule == item.rule.id or first.cause == item.rule.labels.cause or leads_to(first.rule, item.rule.id), (
-            f"{first.rule} is told first for: {example.log}"
-        )
+        assert (
+            first.rule == item.rule.id or first.cause == item.rule.labels.cause or leads_to(first.rule, item.rule.id)
+        ), f"{first.rule} is told first for: {example.log}"
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -110,7 +110,9 @@ def test_real_quiet_logs_have_nothing_above_a_note_but_time_limits() -> None:
     for path in sorted((CORPUS / "quiet_logs").iterdir()):
         case = case_of_files(RULES, [str(path)], None)  # type: ignore[arg-type]
         found = diagnose(RULES, case, match(RULES, case)).diagnoses
-        loud += [(path.name, cause.rule) for cause in found if cause.severity != "note" and cause.rule != "slurm-time-limit"]
+        loud += [
+            (path.name, cause.rule) for cause in found if cause.severity != "note" and cause.rule != "slurm-time-limit"
+        ]
 
     assert [] == loud
 

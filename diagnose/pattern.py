@@ -43,9 +43,39 @@ class Plain(Struct, frozen=True):
 
 
 COMMON = frozenset(
-    "assistant backward channel error failed format generate generates generated generation inference loading logits message "
-    "model output outputs performance prompt prompts reasoning request requests response return schema thinking throughput "
-    "tokens training warning".split()
+    [
+        "assistant",
+        "backward",
+        "channel",
+        "error",
+        "failed",
+        "format",
+        "generate",
+        "generates",
+        "generated",
+        "generation",
+        "inference",
+        "loading",
+        "logits",
+        "message",
+        "model",
+        "output",
+        "outputs",
+        "performance",
+        "prompt",
+        "prompts",
+        "reasoning",
+        "request",
+        "requests",
+        "response",
+        "return",
+        "schema",
+        "thinking",
+        "throughput",
+        "tokens",
+        "training",
+        "warning",
+    ]
 )
 """Words that healthy logs are full of: one of them alone is no signature."""
 

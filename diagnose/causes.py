@@ -15,7 +15,20 @@ from msgspec import Struct
 from diagnose import __version__
 from diagnose.advice import advise
 from diagnose.match import event_values
-from diagnose.model import Case, Cause, Diagnosis, Event, Evidence, Finding, Fix, Recognised, Symptom, Unchecked
+from diagnose.model import (
+    Case,
+    Cause,
+    Diagnosis,
+    Event,
+    Evidence,
+    Finding,
+    Fix,
+    Line,
+    Raised,
+    Recognised,
+    Symptom,
+    Unchecked,
+)
 from diagnose.predicate import Value, answer, parse
 from diagnose.ruleset import RuleSet
 from diagnose.sources.stack import culprit
@@ -259,7 +272,7 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
     for event, line, raised in zip(finding.events, finding.lines, finding.raised, strict=True):
         found.append(Evidence(event.origin, line.number, line.number, line.body.strip()[:1000]))
         if len(found) == 1 and raised is not None:
-            found += _frame_evidence(event, raised)
+            found += _raised_evidence(event, line, raised) + _frame_evidence(event, raised)
         if len(found) >= MOST_EVIDENCE:
             break
     found += [
@@ -268,9 +281,15 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def _frame_evidence(event: Event, raised: object) -> list[Evidence]:
+def _raised_evidence(event: Event, line: Line, raised: Raised) -> list[Evidence]:
+    """The exception's own line, if another line of its event matched."""
+    own = [item for item in event.lines if item.number == raised.line and item.number != line.number]
+    return [Evidence(event.origin, item.number, item.number, item.body.strip()[:1000], "raised") for item in own[:1]]
+
+
+def _frame_evidence(event: Event, raised: Raised) -> list[Evidence]:
     """The lines of the frame to blame: where it is, and its code."""
-    blamed = culprit(raised.frames)  # type: ignore[attr-defined]
+    blamed = culprit(raised.frames)
     if blamed is None:
         return []
     for index, line in enumerate(event.lines):

@@ -172,7 +172,7 @@ class Evidence(Struct, frozen=True):
     line: int
     end_line: int
     text: str
-    role: Literal["match", "frame", "fact"] = "match"
+    role: Literal["match", "raised", "frame", "fact"] = "match"
 
 
 class Finding(Struct, frozen=True):

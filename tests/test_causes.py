@@ -225,3 +225,14 @@ def test_what_the_text_does_not_tell_is_unchecked(tmp_path: Path) -> None:
     found = diagnosis_of(ruleset_of(tmp_path, made), "words of the cause\n")
     assert [item.what for item in found.unchecked] == ["driver.version"]
     assert "nvidia-smi" in [advice.run for advice in found.advice]
+
+
+def test_a_message_above_a_traceback_shows_the_exception_too(tmp_path: Path) -> None:
+    """When the line that matched only announces an exception, the exception's own line is evidence as well."""
+    head = "ERROR 11-02 09:14:02 [a.py:1] "
+    log = f"{head}the words of announced\n" + "".join(
+        f"{head}{row}\n" for row in traceback("KeyError: 'x'").splitlines()
+    )
+    evidence = diagnosis_of(ruleset_of(tmp_path, rule("announced")), log).diagnoses[0].evidence
+
+    assert [("match", 1), ("raised", 5), ("frame", 3)] == [(item.role, item.line) for item in evidence]

@@ -245,15 +245,31 @@ def _event_rows(view: _View, row: _Row) -> list[_Row]:
     """The rows of the event that a row belongs to."""
     if row.told:
         return list(row.told)
+    following = view.after(row)
+    if following is not None and _announces(row, following):
+        return [row, following, *_below(view, following)]
     above = _above(view, row)
     joined = [*above, row]
     if any(item.kind in ("frame", "header") for item in joined):
-        return joined + _below(view, row)
+        before = view.before(joined[0])
+        announced = [before] if before is not None and _announces(before, joined[0]) else []
+        return announced + joined + _below(view, row)
     if row.kind in ("frame", "header", "code"):
         below = _below(view, row)
         if any(item.kind == "frame" for item in [row, *below]):
             return [row, *below]
     return _single(view, row)
+
+
+def _announces(row: _Row, header: _Row) -> bool:
+    """Whether a row is the message that a logger wrote above an exception's traceback."""
+    return (
+        header.kind == "header"
+        and not row.told
+        and row.kind == "other"
+        and row.prefix.level == "error"
+        and row.prefix.stream == header.prefix.stream
+    )
 
 
 def _above(view: _View, row: _Row) -> list[_Row]:

@@ -620,3 +620,19 @@ def test_the_corpus_of_quiet_logs_can_be_read() -> None:
             sizes = [window.end - window.start for window in reader.read(stream)]
         assert sum(sizes) == reader.size > 0
         assert all(1 <= event.line <= event.end_line <= reader.lines for event in reader.events())
+
+
+def test_the_message_above_a_logged_traceback_belongs_to_it() -> None:
+    """What a logger says with an exception is the first line of the exception's event, wherever the hit was."""
+    head = "ERROR 11-02 09:14:02 [serving.py:108] "
+    log = f"{head}Could not finish the blue request.\n" + "".join(f"{head}{line}\n" for line in TRACEBACK.splitlines())
+
+    assert (1, 7) == span(only(log, "the blue request"))
+    assert (1, 7) == span(only(log, "weights do not fit"))
+
+
+def test_an_ordinary_line_above_a_traceback_is_not_part_of_it() -> None:
+    """A line that is no error of the logger stands apart from the traceback below it."""
+    log = "INFO 11-02 09:14:02 [serving.py:1] the blue request has come\n" + TRACEBACK
+
+    assert [(1, 1), (2, 7)] == [span(event) for event in events(log, "the blue request", "weights do not fit")]

@@ -36,6 +36,8 @@ from diagnose.taxonomy import Taxonomy
 from diagnose.template import render, render_command
 
 SCHEMA_VERSION = "1"
+COMMUNICATION = "crash/cuda-error/communication-error"
+"""The symptom of a rank that lost another one, or waits for it."""
 MOST_EVIDENCE = 6
 MOST_SYMPTOMS = 20
 
@@ -168,10 +170,28 @@ def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     a, b = cause.finding, symptom.finding
     if _leads_to(rules, cause.rule_id, symptom.rule_id):
         return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
+    if _lost_its_peer(a, b):
+        return True
     shared = {(e.origin, e.line) for e in a.events} & {(e.origin, e.line) for e in b.events}
     if not shared or len(shared) < len({(e.origin, e.line) for e in b.events}):
         return False
     return _tier(a) < _tier(b) or (_tier(a) == _tier(b) and _earlier(a, b))
+
+
+def _lost_its_peer(cause: Finding, waiting: Finding) -> bool:
+    """Whether a rank that failed by itself explains that other ranks waited for it, or lost it, afterwards."""
+    if waiting.rule.labels.symptom != COMMUNICATION or cause.rule.labels.symptom == COMMUNICATION:
+        return False
+    if cause.rule.severity != "error" or cause.rule.kind == "wrapper" or not any(cause.raised):
+        return False
+    failed, lost = set(_ranks(cause)), set(_ranks(waiting))
+    return bool(failed and lost) and not failed & lost and _moment(cause) <= _moment(waiting)
+
+
+def _moment(finding: Finding) -> tuple[float, int]:
+    """When a finding was said first: its time where lines tell it, and its line."""
+    times = [event.time for event in finding.events if event.time is not None]
+    return (min(times, default=0.0), min(line.number for line in finding.lines))
 
 
 def _earlier(a: Finding, b: Finding) -> bool:
@@ -269,7 +289,8 @@ def _fixes(fixes: Sequence[Fix], values: dict[str, Value]) -> tuple[Fix, ...]:
 
 def _evidence(finding: Finding) -> tuple[Evidence, ...]:
     found: list[Evidence] = []
-    for event, line, raised in zip(finding.events, finding.lines, finding.raised, strict=True):
+    said = list(zip(finding.events, finding.lines, finding.raised, strict=True))
+    for event, line, raised in sorted(said, key=lambda item: not (item[2] and item[2].frames)):
         found.append(Evidence(event.origin, line.number, line.number, line.body.strip()[:1000]))
         if len(found) == 1 and raised is not None:
             found += _raised_evidence(event, line, raised) + _frame_evidence(event, raised)

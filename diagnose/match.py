@@ -84,7 +84,9 @@ def _better(one: _Hit, other: _Hit) -> _Hit:
 
 def _rank(hit: _Hit) -> tuple[bool, int]:
     """What was said stands before the source line that says it, and a more telling pattern before another."""
-    return (kind(hit.line.body) == "code" and hit.line.body.lstrip().startswith(("raise ", 'f"', "f'", '"')), hit.order)
+    body = hit.line.body.lstrip()
+    continued = kind(hit.line.body) == "code" and body.startswith(('f"', "f'", '"'))
+    return (continued or body.startswith("raise "), hit.order)
 
 
 def _candidates(rules: RuleSet, event: Event) -> Iterator[tuple[Pattern, Line]]:
@@ -156,7 +158,7 @@ def event_values(event: Event, raised: Raised | None, captures: Mapping[str, str
 
 
 def _judge(rule: Rule, hit: _Hit, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:
-    certainty: Certainty = "possible" if _is_advice(hit.event) else rule.certainty
+    certainty: Certainty = "possible" if _is_advice(hit.event) or _is_warned(rule, hit.line) else rule.certainty
     used: tuple[Fact, ...] = ()
     missing: tuple[str, ...] = ()
     if rule.match.facts:
@@ -168,6 +170,11 @@ def _judge(rule: Rule, hit: _Hit, values: Mapping[str, Value], facts: Mapping[st
             certainty = "confirmed"
         used = tuple(facts[name] for name in names if name in facts)
     return Finding(rule, certainty, hit.captures, (hit.event,), (hit.line,), (hit.raised,), used, missing, hit.pinned)
+
+
+def _is_warned(rule: Rule, line: Line) -> bool:
+    """Whether the program that wrote a line called it less than an error: it went on."""
+    return rule.severity == "error" and line.level in ("warning", "info")
 
 
 def _is_advice(event: Event) -> bool:

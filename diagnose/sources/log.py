@@ -39,6 +39,7 @@ class _Seen(Struct, eq=False):
     event: Event
     again: dict[bytes, int] = {}
     ranks: dict[str, None] = {}
+    deepened: bool = False
 
 
 class _Row(Struct, frozen=True):
@@ -105,13 +106,23 @@ class LogReader:
         start, stop = view.bounds(at)
         shape = view.data[start:stop].translate(None, _DIGITS)
         seen = self._by_shape.get(shape)
-        if seen is not None:
+        if seen is not None and not self._tells_more_here(view, seen, start, stop):
             self._again(view, seen, shape, start, stop)
             return stop
         self._shapes[text] += 1
         row = view.row(start, stop)
         self._by_shape[shape] = self._covered.get((row.number, row.text)) or self._keep(view, row)
         return stop
+
+    def _tells_more_here(self, view: _View, seen: _Seen, start: int, stop: int) -> bool:
+        """Whether a line that stood alone before (a title, a summary) now ends a traceback, which says more."""
+        if seen.deepened or any(item.frames for item in seen.event.raised):
+            return False
+        seen.deepened = True  # looked at once: the same line a million times must not cost a million looks
+        row = view.row(start, stop)
+        if (row.number, row.text) in self._covered:
+            return False
+        return any(item.kind == "frame" for item in _above(view, row))
 
     def _keep(self, view: _View, row: _Row) -> _Seen:
         """Keep the record that a row belongs to."""

@@ -15,6 +15,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _PREFIX = re.compile(
     r"""(?:
       (?P<quote>>[ ]?)
+    | \#{1,6}[ ]{1,4}(?=\S)
+    | \[(?:Bug|BUG|bug|Usage|Installation|Performance|Question|Misc|Build|Doc|Model|CI)\]:?[ ]{1,4}(?=\S)
     | [ ]?\[?(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(?:Z|[ ]?[+-]\d\d:?\d\d)?(?:[ ](?P<worker>(?:[A-Z]{2}[\dO]{1,4}[ ]?){1,4}))?\]?:?(?:[ ]*-[ ]|[ ]+(?=[A-Z]{4,8}\b|\|)|[ ]?)
     | \[[A-Z][a-z]{2}[ ](?P<cmonth>[A-Z][a-z]{2})[ ]+(?P<cday>\d{1,2})[ ](?P<ctime>\d\d:\d\d:\d\d)[ ]\d{4}\][ ]
     | (?P<jmonth>[A-Z][a-z]{2})[ ]+(?P<jday>\d{1,2})[ ](?P<jtime>\d\d:\d\d:\d\d)[ ](?P<host>[\w.-]{1,64})[ ](?P<daemon>[\w./@-]{1,64}(?:\[\d+\])?):[ ]
@@ -33,12 +35,14 @@ _PREFIX = re.compile(
     | \[[\w./-]{1,64}\.(?:cpp|cu|cc|h):\d{1,6}\][ ]
     | \[(?:rank|default|RANK|Rank)[ ]?(?P<rank>\d{1,6})\]:?[ ]?
     | \[(?P<mpi>\d{1,6}(?:,\d{1,6})?)\](?:<std(?:err|out)>)?:[ ]?
+    | \[\d{4,6}\][ ](?=\S)
     | (?P<task>\d{1,6}|[ ]\d{1,2}|[ ]{2}\d):[ ](?=\S|[ ]{2}|$)
     | \((?P<actor>[A-Za-z][\w.:-]{0,63})(?:[ ](?P<detail>[^()\n]{0,120}?))?[ ]pid=(?P<pid>\d{1,10})(?:,[ ]ip=(?P<ip>[\w.:]{1,64}))?\)[ ]?
     | \[(?:pod/)?(?P<pod>[a-z0-9](?:[a-z0-9.-]{0,100}/[a-z0-9.-]{1,100}){1,2})\][ ]
     | (?P<container>[A-Za-z0-9][\w.-]{0,80}?)[ ]{1,40}\|[ ]?
     | [\w.]{1,80}[ ]-[ ](?P<pylevel>ERROR|WARNING|INFO|DEBUG|CRITICAL)[ ]-[ ]
     | \|[ ](?P<loguru>ERROR|WARNING|INFO|DEBUG|CRITICAL)[ ]{0,8}\|[ ][\w.:<>-]{1,120}[ ]-[ ]
+    | \|[ ](?=(?:ERROR|WARNING|INFO|DEBUG|CRITICAL)\b)
     | [ ]{0,20}\+[ ](?=Exception[ ]Group[ ]Traceback)
     | [ ]{2,20}\|[ ]?
     | E[ ]{2,8}(?=\S)

@@ -326,9 +326,8 @@ def _frame_evidence(event: Event, raised: Raised) -> list[Evidence]:
 
 
 def _symptom(node: _Node, case: Case) -> Symptom:
-    return Symptom(
-        node.rule_id, render(node.finding.rule.title, _values(node.finding, case)), _evidence(node.finding)[:2]
-    )
+    title = render(node.finding.rule.title, _values(node.finding, case))
+    return Symptom(node.rule_id, title, _evidence(node.finding)[:2], _ranks(node.finding))
 
 
 def _ranks(finding: Finding) -> tuple[str, ...]:

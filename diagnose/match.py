@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -200,7 +200,7 @@ def _key(rule: Rule, hit: _Hit) -> tuple[str, ...]:
 
 def _merge(known: Finding, new: Finding) -> Finding:
     if len(known.events) >= KEEP:
-        return known
+        return replace(known, events=(_counting(known.events[0], new.events[0]), *known.events[1:]))
     return replace(
         known,
         events=known.events + new.events,
@@ -210,7 +210,8 @@ def _merge(known: Finding, new: Finding) -> Finding:
     )
 
 
-def facts_of(case: Case, names: Iterable[str]) -> list[Fact]:
-    """The facts of a case with these names."""
-    wanted = set(names)
-    return [fact for fact in case.facts if fact.name in wanted]
+def _counting(kept: Event, other: Event) -> Event:
+    """An event that also counts another one, which is not kept, and its ranks."""
+    ranks = dict.fromkeys((*kept.ranks, *other.ranks, other.rank))
+    ranks.pop("", None)
+    return replace(kept, repeats=kept.repeats + 1 + other.repeats, ranks=tuple(ranks))

@@ -210,11 +210,12 @@ class Study(Struct, frozen=True):
 
 
 class Symptom(Struct, frozen=True):
-    """A finding that another one explains."""
+    """A finding that another one explains, and the ranks that said it."""
 
     rule: str
     title: str
     evidence: tuple[Evidence, ...]
+    ranks: tuple[str, ...] = ()
 
 
 class Cause(Struct, frozen=True):

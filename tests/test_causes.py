@@ -9,7 +9,7 @@ from diagnose.causes import diagnose
 from diagnose.collect import case_of_files
 from diagnose.match import match
 from diagnose.model import Diagnosis
-from tests.support import OUT_OF_MEMORY, TAXONOMY, diagnosis_of, rule, ruleset_of
+from tests.support import LIBRARY, OUT_OF_MEMORY, TAXONOMY, diagnosis_of, rule, ruleset_of
 
 GAP = "INFO 11-02 09:14:02 [core.py:1] all is well so far\n"
 FRAME = '  File "/opt/venv/lib/python3.12/site-packages/{0}.py", line 7, in run\n    work()\n'
@@ -236,3 +236,19 @@ def test_a_message_above_a_traceback_shows_the_exception_too(tmp_path: Path) -> 
     evidence = diagnosis_of(ruleset_of(tmp_path, rule("announced")), log).diagnoses[0].evidence
 
     assert [("match", 1), ("raised", 5), ("frame", 3)] == [(item.role, item.line) for item in evidence]
+
+
+def test_the_rank_that_failed_explains_those_that_waited(tmp_path: Path) -> None:
+    """Of many ranks that time out in a collective, the one that failed before them by itself is the cause, in any order."""
+    rules = [
+        rule("failed-alone", kind="general"),
+        rule("waited", labels={"symptom": "crash/cuda-error/communication-error", "cause": LIBRARY}),
+    ]
+    failed = "".join(f"[rank17]: {row}\n" for row in traceback("OSError: the words of failed-alone").splitlines())
+    waiting = "".join(
+        f"[rank{n}]:[E1102 10:11:00.0{n:02d} x.cpp:1] [Rank {n}] the words of waited\n" for n in range(64) if n != 17
+    )
+    found = several(tmp_path, *rules, a=waiting, b=failed)
+
+    assert ["failed-alone"] == order(found)
+    assert [("waited", 63)] == [(item.rule, len(item.ranks)) for item in found.diagnoses[0].symptoms]

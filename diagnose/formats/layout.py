@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from diagnose.model import Advice, Cause, Diagnosis, Evidence, Fix, Study
+from diagnose.model import Advice, Cause, Diagnosis, Evidence, Fix, Study, Symptom
 
 WIDTH = 80
 _MARKS = {"error": "✗", "warning": "!", "note": "·"}
@@ -84,20 +84,28 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
     if cause.symptoms:
         yield Styled("head", "This explains")
         for symptom in cause.symptoms[:MOST_OTHERS]:
-            place = f" (line {symptom.evidence[0].line})" if symptom.evidence else ""
-            yield from _wrapped("prose", f"{symptom.title}{place}", "  - ", "    ")
+            yield from _wrapped("prose", f"{symptom.title}{_where(symptom, several)}", "  - ", "    ")
         yield Styled("prose", "")
     if cause.study:
         yield from _study(cause.study)
 
 
 def _counted(cause: Cause) -> list[str]:
-    found = [f"seen {cause.seen:,} times"] if cause.seen > 1 else []
-    if cause.ranks and cause.ranks != ("0",):
-        found.append(
-            f"rank {cause.ranks[0]}" if len(cause.ranks) == 1 else f"{len(cause.ranks)} ranks: {ranges(cause.ranks)}"
-        )
-    return found
+    return [*([f"seen {cause.seen:,} times"] if cause.seen > 1 else []), *ranks_told(cause.ranks)]
+
+
+def _where(symptom: Symptom, several: bool) -> str:
+    """Where a symptom was said, in brackets: its first line, and its ranks."""
+    first = symptom.evidence[:1]
+    places = [f"{item.origin}:{item.line}" if several else f"line {item.line}" for item in first]
+    return f" ({', '.join(places + ranks_told(symptom.ranks))})" if places else ""
+
+
+def ranks_told(ranks: tuple[str, ...]) -> list[str]:
+    """Ranks in words, unless it is rank 0 alone, which tells nothing."""
+    if not ranks or ranks == ("0",):
+        return []
+    return [f"rank {ranks[0]}" if len(ranks) == 1 else f"{len(ranks)} ranks: {ranges(ranks)}"]
 
 
 def ranges(ranks: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from diagnose.formats.layout import ranges, visible
+from diagnose.formats.layout import ranges, ranks_told, visible
 from diagnose.model import Cause, Diagnosis, Evidence
 
 _CODE_SPAN = re.compile(r"((?<!`)(`{1,20})(?!`).{1,2000}?(?<!`)\2(?!`))")
@@ -73,7 +73,8 @@ def _cause(cause: Cause) -> Iterator[str]:
         yield "**This explains**"
         yield ""
         for symptom in cause.symptoms:
-            yield f"- {_plain(symptom.title)}" + (f" (line {symptom.evidence[0].line})" if symptom.evidence else "")
+            places = [f"line {item.line}" for item in symptom.evidence[:1]] + ranks_told(symptom.ranks)
+            yield f"- {_plain(symptom.title)}" + (f" ({', '.join(places)})" if places else "")
         yield ""
     if cause.study:
         shares = ", ".join(f"{share.count} {share.name.split(' - ')[-1]}" for share in cause.study.causes[:4])

@@ -294,6 +294,7 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
         found.append(Evidence(event.origin, line.number, line.number, line.body.strip()[:1000]))
         if len(found) == 1 and raised is not None:
             found += _raised_evidence(event, line, raised) + _frame_evidence(event, raised)
+            found += _raised_evidence(event, line, event.raised[-1]) if event.raised[-1] is not raised else []
         if len(found) >= MOST_EVIDENCE:
             break
     found += [
@@ -303,7 +304,7 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
 
 
 def _raised_evidence(event: Event, line: Line, raised: Raised) -> list[Evidence]:
-    """The exception's own line, if another line of its event matched."""
+    """An exception's own line, if another line of its event matched: what was raised, or what the chain ended with."""
     own = [item for item in event.lines if item.number == raised.line and item.number != line.number]
     return [Evidence(event.origin, item.number, item.number, item.body.strip()[:1000], "raised") for item in own[:1]]
 

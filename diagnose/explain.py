@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 
 from diagnose.model import Rule
 from diagnose.ruleset import RuleSet
-
-_TEMPLATE = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
+from diagnose.template import render_general
 
 
 def page(rule: Rule, rules: RuleSet) -> str:
     """The page as plain text; values that only a case has are shown as `<name>`."""
-    parts = [_general(rule.title), "=" * min(len(_general(rule.title)), 80), ""]
+    parts = [render_general(rule.title), "=" * min(len(render_general(rule.title)), 80), ""]
     if rule.retired:
         parts += [f"Retired: {rule.retired}", ""]
     parts += [f"{rule.id} · {rule.family} · {rule.severity} · {rule.kind}", ""]
-    parts += ["Why", *_indented(_general(rule.why)), ""]
+    parts += ["Why", *_indented(render_general(rule.why)), ""]
     parts += ["Fix"]
     for number, fix in enumerate(rule.fix, start=1):
         condition = f" (when {' and '.join(fix.when)})" if fix.when else ""
         parts += textwrap.wrap(
-            f"{number}. {_general(fix.do)}{condition}",
+            f"{number}. {render_general(fix.do)}{condition}",
             80,
             initial_indent="  ",
             subsequent_indent="     ",
             break_long_words=False,
         )
-        parts += [f"       {row}" for row in _general(fix.run).splitlines()]
+        parts += [f"       {row}" for row in render_general(fix.run).splitlines()]
         parts += (
-            ["     to verify:", *(f"       {row}" for row in _general(fix.verify).splitlines())] if fix.verify else []
+            ["     to verify:", *(f"       {row}" for row in render_general(fix.verify).splitlines())]
+            if fix.verify
+            else []
         )
         parts += (
-            textwrap.wrap(f"expect: {_general(fix.expect)}", 80, initial_indent="     ", subsequent_indent="       ")
+            textwrap.wrap(
+                f"expect: {render_general(fix.expect)}", 80, initial_indent="     ", subsequent_indent="       "
+            )
             if fix.expect
             else []
         )
@@ -65,10 +67,6 @@ def _study(rule: Rule, rules: RuleSet) -> list[str]:
         else "."
     )
     return ["In the study", *_indented(text)]
-
-
-def _general(text: str) -> str:
-    return _TEMPLATE.sub(lambda found: (found[2] or "").strip() or f"<{found[1].rsplit('.', 1)[-1]}>", text)
 
 
 def _indented(text: str) -> list[str]:

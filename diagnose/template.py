@@ -23,6 +23,11 @@ def render(text: str, values: Mapping[str, Value]) -> str:
     return _TEMPLATE.sub(fill, text) if "{{" in text else text
 
 
+def render_general(text: str) -> str:
+    """A sentence without a case: each value is shown by its fallback, or as `<name>`."""
+    return _TEMPLATE.sub(_missing, text)
+
+
 def render_command(text: str, values: Mapping[str, Value]) -> str:
     """A command with its values. A value that a shell could take for more than a word is quoted.
 

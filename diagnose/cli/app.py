@@ -64,7 +64,7 @@ def diagnose(
     logs: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="[LOG]...",
+            metavar="LOG",
             help="Log files, folders of logs, .gz or .zst, or '-' for standard input.",
             show_default=False,
         ),
@@ -105,7 +105,7 @@ def lint(
     paths: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="[PATH]...", help="Rule files or folders; without one, the bundled rules.", show_default=False
+            metavar="PATH", help="Rule files or folders; without one, the bundled rules.", show_default=False
         ),
     ] = None,
 ) -> None:

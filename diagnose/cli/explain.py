@@ -16,7 +16,7 @@ def run(rule_id: str, rule_folders: list[str]) -> int:
     rules = ruleset.load(rule_folders)
     rule = rules.find(rule_id)
     if rule is None:
-        close = get_close_matches(rule_id, rules.ids, 3)
+        close = get_close_matches(rule_id, rules.ids, 3) or [name for name in rules.ids if rule_id in name][:3]
         hint = f"; did you mean {' or '.join(close)}?" if close else "; `llmdoctor rules list` names them all"
         raise DoctorError(f"no rule {rule_id!r}{hint}")
     typer.echo(page(rule, rules), nl=False)

@@ -10,6 +10,7 @@ from diagnose import ruleset
 from diagnose.errors import DoctorError, Mistake
 from diagnose.proof import prove_rule
 from diagnose.rules import ID, bundled_folders, bundled_taxonomy, rule_paths, survey_rules
+from diagnose.template import render_general
 
 TEMPLATE = """\
 id: {id}
@@ -51,7 +52,7 @@ def list_rules(family: str | None, extra: list[str]) -> int:
             typer.echo(f"{'' if last is None else chr(10)}{rule.family}")
             last = rule.family
         mark = " (retired)" if rule.retired else ""
-        typer.echo(f"  {rule.id:<48} {rule.severity:<8} {rule.title}{mark}")
+        typer.echo(f"  {rule.id:<48} {rule.severity:<8} {render_general(rule.title)}{mark}")
     typer.echo(f"\n{len(shown)} rules", err=True)
     return 0
 

@@ -15,7 +15,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _PREFIX = re.compile(
     r"""(?:
       (?P<quote>>[ ]?)
-    | \#{1,6}[ ]{1,4}(?=\S)
+    | (?:\#{1,6}|[-*])[ ]{1,4}(?=\S)
+    | \*{2,3}(?=[A-Z]\w+(?:Error|Exception)\b)
     | \[(?:Bug|BUG|bug|Usage|Installation|Performance|Question|Misc|Build|Doc|Model|CI)\]:?[ ]{1,4}(?=\S)
     | [ ]?\[?(?P<stamp>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)(?:Z|[ ]?[+-]\d\d:?\d\d)?(?:[ ](?P<worker>(?:[A-Z]{2}[\dO]{1,4}[ ]?){1,4}))?\]?:?(?:[ ]*-[ ]|[ ]+(?=[A-Z]{4,8}\b|\|)|[ ]?)
     | \[[A-Z][a-z]{2}[ ](?P<cmonth>[A-Z][a-z]{2})[ ]+(?P<cday>\d{1,2})[ ](?P<ctime>\d\d:\d\d:\d\d)[ ]\d{4}\][ ]

@@ -34,8 +34,8 @@ _EXCEPTION = re.compile(r"^(?P<name>[A-Za-z_][\w.]{0,200})(?::[ ]?(?P<message>.*
 _NAMED = re.compile(
     r"^(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Z]\w{0,80}(?:Error|Exception|Exit|Interrupt|Timeout|Failed|Died)|Exception|(?:Base)?ExceptionGroup))(?::[ ]?(?P<message>.*))?$"
 )
-_BACKQUOTED = re.compile(
-    r"`(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception)): (?P<message>[^`]{1,500})"
+_WITHIN = re.compile(
+    r"(?:^|[\s`\"'(*:>])(?P<name>(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception)): (?P<message>[^`\s][^`]{1,500})"
 )
 _CLASS = re.compile(r"(?:^|[._])_?[A-Z]\w*$|error$")
 _CODE = re.compile(
@@ -182,13 +182,13 @@ def raised(lines: Sequence[Line]) -> tuple[Raised, ...]:
                     Raised(line.number, name["name"].rsplit(".", 1)[-1], (name["message"] or "").strip(), tuple(frames))
                 )
                 inside, frames = False, []
-    return tuple(found) or _quoted(lines)
+    return tuple(found) or _within(lines)
 
 
-def _quoted(lines: Sequence[Line]) -> tuple[Raised, ...]:
-    """The exception that a sentence quotes in backquotes: "I get `ValueError: x is odd` when …"."""
+def _within(lines: Sequence[Line]) -> tuple[Raised, ...]:
+    """The exception that a sentence or a log message holds: "I get `ValueError: x is odd` when …"."""
     for line in lines:
-        found = _BACKQUOTED.search(line.body)
+        found = _WITHIN.search(line.body[:4096])
         if found:
             return (Raised(line.number, found["name"].rsplit(".", 1)[-1], found["message"].strip()),)
     return ()

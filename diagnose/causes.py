@@ -243,7 +243,7 @@ def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
         restart=rule.restart,
         captures=finding.captures,
         symptoms=tuple(_symptom(child, case) for child in node.symptoms[:MOST_SYMPTOMS]),
-        seen=len(finding.events) + sum(event.repeats for event in finding.events),
+        seen=_times(finding),
         ranks=_ranks(finding),
         unknown=finding.unknown,
         study=rules.study(symptom) if finding.certainty == "possible" or rule.symptom_only else None,
@@ -329,6 +329,12 @@ def _frame_evidence(event: Event, raised: Raised) -> list[Evidence]:
 def _symptom(node: _Node, case: Case) -> Symptom:
     title = render(node.finding.rule.title, _values(node.finding, case))
     return Symptom(node.rule_id, title, _evidence(node.finding)[:2], _ranks(node.finding))
+
+
+def _times(finding: Finding) -> int:
+    """How many records said it; a record that says it on several lines counts once."""
+    records = {(event.origin, event.line): event for event in finding.events}
+    return max(len(records) + sum(event.repeats for event in records.values()), 1)
 
 
 def _ranks(finding: Finding) -> tuple[str, ...]:

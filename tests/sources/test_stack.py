@@ -219,3 +219,21 @@ def test_any_lines_can_be_read(bodies: list[str]) -> None:
         assert item.exception in bodies[item.line - 1]
     for body in bodies:
         assert (frame(body) is not None) == (kind(body) == "frame") or kind(body) in ("header", "chain", "blank")
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ("I get `ValueError: the blue one is odd` when I start it", "ValueError"),
+        ("it ends with blue.errors.RedError: no more reds", "RedError"),
+        ("[core.py:1] Task failed: TypeError: x is not y", "TypeError"),
+    ],
+)
+def test_an_exception_within_a_sentence_is_read(body: str, name: str) -> None:
+    """A sentence or log message that quotes an exception tells its class and message."""
+    assert [name] == [item.exception for item in raised([Line(1, body, body)])]
+
+
+def test_a_word_that_ends_like_an_exception_is_none() -> None:
+    """A class without a message, or a mention of errors, is no exception."""
+    assert () == raised([Line(1, "see ValueError in the docs", "see ValueError in the docs")])

@@ -108,8 +108,9 @@ def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     """Take out what is said better by another finding, and hang what is explained under what explains it."""
     nodes = _most_telling(rules, nodes)
     parents: dict[int, _Node] = {}
+    near = _Neighbours(rules, nodes)
     for node in nodes:
-        parent = next((other for other in nodes if other is not node and _explains(rules, other, node)), None)
+        parent = next((other for other in near.of(node) if _explains(rules, other, node)), None)
         if parent is not None:
             parents[id(node)] = parent
     roots = []
@@ -126,19 +127,48 @@ def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     return roots
 
 
+class _Neighbours:
+    """Finds the findings that can explain another one, without a look at every pair."""
+
+    def __init__(self, rules: RuleSet, nodes: list[_Node]) -> None:
+        self._order = {id(node): index for index, node in enumerate(nodes)}
+        self._all = nodes
+        self._by_record: dict[tuple[str, int], list[_Node]] = {}
+        self._by_target: dict[str, list[_Node]] = {}
+        for node in nodes:
+            for record in {(event.origin, event.line) for event in node.finding.events}:
+                self._by_record.setdefault(record, []).append(node)
+            for target in rules.consequences(node.rule_id):
+                self._by_target.setdefault(target, []).append(node)
+
+    def of(self, node: _Node) -> list[_Node]:
+        """Findings of the same records, or whose rule leads to this one's; all others for a rank that lost its peer."""
+        if node.finding.rule.labels.symptom == COMMUNICATION:
+            return [other for other in self._all if other is not node]
+        found = {id(other): other for other in self._by_target.get(node.rule_id, ())}
+        for event in node.finding.events:
+            found.update((id(other), other) for other in self._by_record[event.origin, event.line])
+        found.pop(id(node), None)
+        return sorted(found.values(), key=lambda other: self._order[id(other)])
+
+
 def _most_telling(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
     """Without the general and wrapping findings all of whose lines are told better by others, which remember them."""
+    by_place: dict[tuple[str, int], list[_Node]] = {}
+    for node in nodes:
+        for place in _places(node.finding):
+            by_place.setdefault(place, []).append(node)
     kept: list[_Node] = []
     for node in nodes:
-        better = [other for other in nodes if other is not node and _tells_more(rules, other.finding, node.finding)]
         mine = _places(node.finding)
+        there = {id(other): other for place in mine for other in by_place[place] if other is not node}
+        better = [other for other in there.values() if _tells_more(rules, other.finding, node.finding)]
         said = {place for other in better for place in _places(other.finding)}
         if node.finding.rule.kind == "specific" or not mine or not mine <= said:
             kept.append(node)
             continue
         for other in better:
-            if _places(other.finding) & mine:
-                other.same_line.append(node.finding)
+            other.same_line.append(node.finding)
     return kept
 
 
@@ -156,9 +186,9 @@ def _tells_more(rules: RuleSet, one: Finding, other: Finding) -> bool:
         return other.rule.id in one.rule.leads_to
     if one.pinned != other.pinned:
         return one.pinned > other.pinned
-    if _leads_to(rules, other.rule.id, one.rule.id):
+    if one.rule.id in rules.consequences(other.rule.id):
         return False
-    return _leads_to(rules, one.rule.id, other.rule.id) or one.rule.id < other.rule.id
+    return other.rule.id in rules.consequences(one.rule.id) or one.rule.id < other.rule.id
 
 
 def _places(finding: Finding) -> set[tuple[str, int]]:
@@ -168,7 +198,7 @@ def _places(finding: Finding) -> set[tuple[str, int]]:
 def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     """Whether one finding explains another: by `leads_to`, or as the better-known part of the same event."""
     a, b = cause.finding, symptom.finding
-    if _leads_to(rules, cause.rule_id, symptom.rule_id):
+    if symptom.rule_id in rules.consequences(cause.rule_id):
         return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
     if _lost_its_peer(a, b):
         return True
@@ -197,20 +227,6 @@ def _moment(finding: Finding) -> tuple[float, int]:
 def _earlier(a: Finding, b: Finding) -> bool:
     """Whether a's exception was raised before b's, in the chain that they share."""
     return min(line.number for line in a.lines) < min(line.number for line in b.lines)
-
-
-def _leads_to(rules: RuleSet, cause: str, symptom: str) -> bool:
-    seen = {cause}
-    front = [cause]
-    while front:
-        rule = rules.find(front.pop())
-        for target in rule.leads_to if rule else ():
-            if target == symptom:
-                return True
-            if target not in seen:
-                seen.add(target)
-                front.append(target)
-    return False
 
 
 def _put_wrappers_below(nodes: list[_Node]) -> None:

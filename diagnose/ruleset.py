@@ -72,6 +72,7 @@ class RuleSet:
         self.scanner = Scanner(stored.database, stored.owners)
         self.fact_scanner = Scanner(stored.fact_database, stored.fact_owners)
         self._rules: dict[int, Rule] = {}
+        self._consequences: dict[str, frozenset[str]] = {}
         self._index = {name: index for index, name in enumerate(stored.ids)}
         self._decoder = msgspec.msgpack.Decoder(Rule)
 
@@ -90,6 +91,19 @@ class RuleSet:
         """The rule with this id, or None."""
         index = self._index.get(rule_id)
         return None if index is None else self.rule(index)
+
+    def consequences(self, rule_id: str) -> frozenset[str]:
+        """The ids of all rules that a rule explains, directly (`leads_to`) or through others."""
+        if rule_id not in self._consequences:
+            found: set[str] = set()
+            front = [rule_id]
+            while front:
+                rule = self.find(front.pop())
+                new = set(rule.leads_to if rule else ()) - found
+                found |= new
+                front += new
+            self._consequences[rule_id] = frozenset(found)
+        return self._consequences[rule_id]
 
     def symptom_of(self, exception: str) -> str:
         """The symptom leaf of an uncaught exception of this class."""

@@ -1,7 +1,6 @@
-"""YAML → rules: every mistake of every file at once, with line numbers; and the compiled, cached form.
+"""YAML → rules: the schema of a rule, and every mistake of every file at once, with line numbers.
 
-`read_rules` reads and checks files. `load` gives the `Rules` that matching needs, from the cache if it is there: what
-the cache holds is decided by the content of the files, and a cache that is damaged or cannot be written only costs time.
+The compiled, cached form that matching needs is in `ruleset.py`.
 """
 
 from __future__ import annotations
@@ -19,19 +18,13 @@ from diagnose.errors import Mistake, RuleError
 from diagnose.model import CERTAINTIES, SEVERITIES, Example, Fix, Kind, Labels, Match, Rule
 from diagnose.pattern import PatternError, plain, regex
 from diagnose.taxonomy import Taxonomy, read_taxonomy
+from diagnose.template import NAME
+from diagnose.yaml_lines import File, Node, shown
 
 ID = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
-TEMPLATE = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
 KINDS: tuple[str, ...] = get_args(Kind)
 RESTARTS = ("may-help", "cannot-help")
 
-MOST_BYTES = 256 << 10
-"""How large a rule file may be."""
-MOST_DEPTH = 20
-
-_PLAIN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")
-)
 _REQUIRED = ("id", "title", "severity", "labels", "match", "why", "fix", "examples")
 _OPTIONAL = ("kind", "certainty", "symptom_only", "leads_to", "restart", "references", "retired")
 
@@ -43,133 +36,6 @@ class RuleFile(Struct, frozen=True):
     positive: tuple[Example, ...]
     negative: tuple[Example, ...]
     lines: dict[str, int]
-
-
-class _Node:
-    """A YAML value with the line it starts on, and the lines of its keys."""
-
-    def __init__(self, value: Any, line: int, keys: dict[str, int] | None = None) -> None:
-        self.value = value
-        self.line = line
-        self.keys = keys or {}
-
-
-class _File:
-    """One rule file being read: collects mistakes and answers `line of key`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.mistakes: list[Mistake] = []
-
-    def wrong(self, line: int, message: str) -> None:
-        self.mistakes.append(Mistake(os.fsencode(self.path).decode("utf-8", "replace"), line, message))
-
-    def compose(self) -> _Node | None:
-        import yaml
-
-        text = self._text()
-        if text is None:
-            return None
-        loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            if not self._is_plain(yaml.parse(text, loader_class)):
-                return None
-            loader = loader_class(text)
-            try:
-                root = loader.get_single_node()
-                if root is None:
-                    self.wrong(1, "is empty; `llmdoctor rules new` writes a file to start from")
-                    return None
-                return self._convert(root, loader)
-            finally:
-                loader.dispose()
-        except yaml.YAMLError as error:
-            self.wrong(_yaml_line(error, text), f"is not valid YAML: {_yaml_problem(error)}")
-            return None
-
-    def _text(self) -> str | None:
-        """The file's text, or None with a mistake that says why it cannot be read."""
-        try:
-            with open(self.path, "rb") as file:
-                data = file.read(MOST_BYTES + 1)
-            if len(data) > MOST_BYTES:
-                self.wrong(0, f"is larger than {MOST_BYTES >> 10} KiB, so it is not a rule")
-                return None
-            return data.decode("utf-8-sig")
-        except OSError as error:
-            self.wrong(0, f"cannot be read: {error.strerror or error}")
-        except UnicodeDecodeError as error:
-            self.wrong(data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
-        return None
-
-    def _is_plain(self, events: Iterable[Any]) -> bool:
-        """Whether the YAML is what a rule can be; else a mistake says why. Comes first: YAML's own tree knows no limits."""
-        depth = 0
-        for event in events:
-            depth += {
-                "SequenceStartEvent": 1,
-                "MappingStartEvent": 1,
-                "SequenceEndEvent": -1,
-                "MappingEndEvent": -1,
-            }.get(type(event).__name__, 0)
-            problem = "is nested deeper than a rule can be" if depth > MOST_DEPTH else ""
-            if getattr(event, "anchor", None):
-                problem = f"anchors and aliases ({event.anchor}) are not allowed in a rule"
-            if problem:
-                self.wrong(event.start_mark.line + 1, problem)
-                return False
-        return True
-
-    def _convert(self, node: Any, loader: Any) -> _Node:
-        import yaml
-
-        line = node.start_mark.line + 1
-        if node.tag not in _PLAIN_TAGS:
-            self.wrong(line, f"tag {node.tag} is not allowed in a rule")
-            return _Node("", line)
-        if isinstance(node, yaml.MappingNode):
-            entries: dict[str, _Node] = {}
-            keys: dict[str, int] = {}
-            for key_node, value_node in node.value:
-                key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
-                at = key_node.start_mark.line + 1
-                if key in entries:
-                    self.wrong(at, f"key {key!r} is written twice (first on line {keys[key]})")
-                entries[key] = self._convert(value_node, loader)
-                keys[key] = at
-            return _Node(entries, line, keys)
-        if isinstance(node, yaml.SequenceNode):
-            return _Node([self._convert(item, loader) for item in node.value], line)
-        if node.tag.endswith((":str", ":timestamp")):
-            if any("\ud800" <= char <= "\udfff" for char in node.value):
-                self.wrong(line, "has half of a surrogate pair, which is no character")
-            return _Node(node.value, line)
-        try:
-            return _Node(loader.construct_object(node), line)
-        except (ValueError, OverflowError):
-            self.wrong(line, f"{_shown(node.value)} is not a value that can be read (quote it, if it is text)")
-            return _Node("", line)
-
-
-def _yaml_line(error: Any, text: str) -> int:
-    mark = getattr(error, "problem_mark", None)
-    if mark:
-        return int(mark.line) + 1
-    position = getattr(error, "position", None)
-    return text.count("\n", 0, position) + 1 if isinstance(position, int) else 1
-
-
-def _yaml_problem(error: Any) -> str:
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
-    return " ".join(str(problem).split())
-
-
-def _shown(value: object) -> str:
-    """A value as a message shows it: short, and on one line."""
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "a mapping"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def read_rules(folders: Sequence[str | Path], taxonomy: Taxonomy) -> list[RuleFile]:
@@ -186,7 +52,7 @@ def survey_rules(folders: Sequence[str | Path], taxonomy: Taxonomy) -> tuple[lis
     mistakes: list[Mistake] = []
     paths = rule_paths(folders)
     for path in paths:
-        file = _File(path)
+        file = File(path)
         made = _read_file(file, taxonomy)
         mistakes += file.mistakes
         if made and not file.mistakes:
@@ -208,14 +74,14 @@ def rule_paths(folders: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _read_file(file: _File, taxonomy: Taxonomy) -> RuleFile | None:
+def _read_file(file: File, taxonomy: Taxonomy) -> RuleFile | None:
     root = file.compose()
     if root is None:
         return None
     if not isinstance(root.value, dict):
         file.wrong(root.line, "a rule is a mapping of keys: id, title, severity, labels, match, why, fix, examples")
         return None
-    top: dict[str, _Node] = root.value
+    top: dict[str, Node] = root.value
     for key in top:
         if key not in _REQUIRED + _OPTIONAL:
             file.wrong(root.keys[key], f"unknown key {key!r}{_nearest(key, _REQUIRED + _OPTIONAL)}")
@@ -253,7 +119,7 @@ def _nearest(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _text(file: _File, top: dict[str, _Node], key: str, one_line: bool = False) -> str:
+def _text(file: File, top: dict[str, Node], key: str, one_line: bool = False) -> str:
     node = top.get(key)
     if node is None:
         return ""
@@ -265,32 +131,32 @@ def _text(file: _File, top: dict[str, _Node], key: str, one_line: bool = False) 
     return node.value.strip() if one_line else node.value
 
 
-def _id(file: _File, node: _Node | None) -> str:
+def _id(file: File, node: Node | None) -> str:
     if node is None:
         return file.path.stem
     if not isinstance(node.value, str) or not ID.fullmatch(node.value):
-        file.wrong(node.line, f"id {_shown(node.value)} must be kebab-case: lower case letters, digits and hyphens")
+        file.wrong(node.line, f"id {shown(node.value)} must be kebab-case: lower case letters, digits and hyphens")
     elif node.value != file.path.stem:
         file.wrong(node.line, f"id {node.value!r} must be the file's name, {file.path.stem!r}")
     return str(node.value)
 
 
-def _choice(file: _File, node: _Node | None, key: str, allowed: Sequence[str], default: str) -> str:
+def _choice(file: File, node: Node | None, key: str, allowed: Sequence[str], default: str) -> str:
     if node is None:
         return default
     if node.value not in allowed:
-        file.wrong(node.line, f"{key} {_shown(node.value)} must be one of {', '.join(allowed)}")
+        file.wrong(node.line, f"{key} {shown(node.value)} must be one of {', '.join(allowed)}")
         return default
     return str(node.value)
 
 
-def _flag(file: _File, node: _Node | None, key: str) -> bool:
+def _flag(file: File, node: Node | None, key: str) -> bool:
     if node is not None and not isinstance(node.value, bool):
         file.wrong(node.line, f"{key!r} must be true or false")
     return node is not None and node.value is True
 
 
-def _strings(file: _File, node: _Node | None, key: str) -> tuple[str, ...]:
+def _strings(file: File, node: Node | None, key: str) -> tuple[str, ...]:
     if node is None:
         return ()
     if not isinstance(node.value, list) or not all(isinstance(item.value, str) for item in node.value):
@@ -299,7 +165,7 @@ def _strings(file: _File, node: _Node | None, key: str) -> tuple[str, ...]:
     return tuple(item.value for item in node.value)
 
 
-def _references(file: _File, node: _Node | None) -> tuple[str, ...]:
+def _references(file: File, node: Node | None) -> tuple[str, ...]:
     links = _strings(file, node, "references")
     for link in links:
         if not link.startswith("https://"):
@@ -307,7 +173,7 @@ def _references(file: _File, node: _Node | None) -> tuple[str, ...]:
     return links
 
 
-def _labels(file: _File, node: _Node | None, taxonomy: Taxonomy) -> Labels:
+def _labels(file: File, node: Node | None, taxonomy: Taxonomy) -> Labels:
     if node is None:
         return Labels("", "")
     if not isinstance(node.value, dict):
@@ -327,7 +193,7 @@ def _labels(file: _File, node: _Node | None, taxonomy: Taxonomy) -> Labels:
         ):
             file.wrong(
                 node.keys[key],
-                f"{key} {_shown(item.value)} is not in the taxonomy{_nearest(str(item.value), known[key])}",
+                f"{key} {shown(item.value)} is not in the taxonomy{_nearest(str(item.value), known[key])}",
             )
         else:
             found[key] = item.value
@@ -337,7 +203,7 @@ def _labels(file: _File, node: _Node | None, taxonomy: Taxonomy) -> Labels:
     return Labels(**found)
 
 
-def _match(file: _File, node: _Node | None) -> Match:
+def _match(file: File, node: Node | None) -> Match:
     if node is None:
         return Match()
     if not isinstance(node.value, dict):
@@ -364,7 +230,7 @@ def _match(file: _File, node: _Node | None) -> Match:
     return found
 
 
-def _check_pattern(file: _File, line: int, pattern: str, needs_plain: bool) -> None:
+def _check_pattern(file: File, line: int, pattern: str, needs_plain: bool) -> None:
     try:
         regex(pattern)
         if needs_plain:
@@ -375,7 +241,7 @@ def _check_pattern(file: _File, line: int, pattern: str, needs_plain: bool) -> N
         file.wrong(line, f"pattern {pattern!r}: {error}")
 
 
-def _check_condition(file: _File, line: int, condition: str, key: str, captures: set[str]) -> None:
+def _check_condition(file: File, line: int, condition: str, key: str, captures: set[str]) -> None:
     try:
         parsed = predicate.parse(condition)
     except predicate.PredicateError as error:
@@ -404,14 +270,14 @@ def _captures(match: Match) -> set[str]:
     return {name for pattern in match.log for name in re.findall(r"\(\?P<(\w+)>", pattern)}
 
 
-def _template(file: _File, text: str, node: _Node | None, captures: set[str]) -> str:
-    for name, _ in TEMPLATE.findall(text):
+def _template(file: File, text: str, node: Node | None, captures: set[str]) -> str:
+    for name, _ in NAME.findall(text):
         if name not in captures and name not in facts.EVENT_NAMES and name != "model" and facts.describe(name) is None:
             file.wrong(node.line if node else 0, f"{{{{{name}}}}} is neither captured by a pattern nor a fact")
     return text
 
 
-def _fixes(file: _File, node: _Node | None, captures: set[str]) -> tuple[Fix, ...]:
+def _fixes(file: File, node: Node | None, captures: set[str]) -> tuple[Fix, ...]:
     if node is None:
         return ()
     if not isinstance(node.value, list) or not node.value:
@@ -450,7 +316,7 @@ def _fixes(file: _File, node: _Node | None, captures: set[str]) -> tuple[Fix, ..
     return tuple(fixes)
 
 
-def _examples(file: _File, node: _Node | None, has_log: bool) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+def _examples(file: File, node: Node | None, has_log: bool) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     if node is None:
         return (), ()
     if not isinstance(node.value, dict):
@@ -470,7 +336,7 @@ def _examples(file: _File, node: _Node | None, has_log: bool) -> tuple[tuple[Exa
     return made["positive"], made["negative"]
 
 
-def _example(file: _File, node: _Node, has_log: bool) -> Example | None:
+def _example(file: File, node: Node, has_log: bool) -> Example | None:
     if isinstance(node.value, str):
         return Example(log=node.value)
     if not isinstance(node.value, dict):
@@ -500,7 +366,7 @@ def _example(file: _File, node: _Node, has_log: bool) -> Example | None:
     return Example(**parts)
 
 
-def _check_example_value(file: _File, key: str, name: str, item: _Node) -> None:
+def _check_example_value(file: File, key: str, name: str, item: Node) -> None:
     if key == "captures" and not isinstance(item.value, str):
         file.wrong(item.line, f"capture {name!r} must be quoted: it is text")
     if key == "facts" and not isinstance(item.value, (str, int, float)):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _CODE = tuple(
     os.path.join(os.path.dirname(__file__), f"{name}.py")
-    for name in ("model", "pattern", "rules", "ruleset", "scan", "sources/banner")
+    for name in ("model", "pattern", "rules", "ruleset", "scan", "sources/banner", "yaml_lines")
 )
 """What decides the content of a compiled file beside the rules: an update of llmdoctor makes it anew."""
 _MAGIC = b"llmdoctor-rules"
@@ -235,7 +235,8 @@ def _content_key(folders: Sequence[str], taxonomy_file: str) -> str:
     from hashlib import sha256
 
     from diagnose import __version__
-    from diagnose.rules import MOST_BYTES, rule_paths
+    from diagnose.rules import rule_paths
+    from diagnose.yaml_lines import MOST_BYTES
 
     digest = sha256(__version__.encode())
     for path in [*map(str, rule_paths(folders)), taxonomy_file, *_CODE]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from diagnose.predicate import Value
 
-_TEMPLATE = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
+NAME = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
 _SAFE = re.compile(r"[\w./:@%+=,~-]+")
 _SAFE_IN_QUOTES = re.compile(r"[\w./:@%+=,~ -]+")
 
@@ -20,12 +20,12 @@ def render(text: str, values: Mapping[str, Value]) -> str:
         value = values.get(found[1])
         return _missing(found) if value is None or value == "" else str(value)
 
-    return _TEMPLATE.sub(fill, text) if "{{" in text else text
+    return NAME.sub(fill, text) if "{{" in text else text
 
 
 def render_general(text: str) -> str:
     """A sentence without a case: each value is shown by its fallback, or as `<name>`."""
-    return _TEMPLATE.sub(_missing, text)
+    return NAME.sub(_missing, text)
 
 
 def render_command(text: str, values: Mapping[str, Value]) -> str:
@@ -39,9 +39,9 @@ def render_command(text: str, values: Mapping[str, Value]) -> str:
         value = values.get(found[1])
         if value is None or value == "":
             return _missing(found)
-        return _word(found, str(value), _within(_TEMPLATE.sub("x", text[: found.start()])))
+        return _word(found, str(value), _within(NAME.sub("x", text[: found.start()])))
 
-    return _TEMPLATE.sub(fill, text) if "{{" in text else text
+    return NAME.sub(fill, text) if "{{" in text else text
 
 
 def _missing(found: re.Match[str]) -> str:

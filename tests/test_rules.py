@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagnose.errors import Mistake, RuleError
-from diagnose.rules import MOST_BYTES, bundled_folders, read_rules, rule_paths, survey_rules
+from diagnose.rules import bundled_folders, read_rules, rule_paths, survey_rules
+from diagnose.yaml_lines import MOST_BYTES
 from tests.support import TAXONOMY, mistakes_in, rule, survey, write_rules
 
 GOOD = """\

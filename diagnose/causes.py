@@ -101,9 +101,8 @@ def _order(finding: Finding, case: Case) -> tuple[float, ...]:
     several = len(case.origins) > 1
     first = min(times) if several and times else float("inf") if several else 0.0
     line = min((line.number for line in finding.lines), default=0)
-    named = (
-        -len(finding.captures) if finding.rule.kind == "wrapper" else 0
-    )  # of wrappers, the one that names what failed
+    # of wrappers the one that names what failed comes first
+    named = -len(finding.captures) if finding.rule.kind == "wrapper" else 0
     return (_tier(finding), named, first, origin, line, -len(finding.rule.match.where), -finding.pinned)
 
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from diagnose.collect import case_of_text
 from diagnose.errors import Mistake
 from diagnose.match import match
 from diagnose.model import Case, Example, Fact, Finding
 from diagnose.rules import RuleFile
-from diagnose.ruleset import RuleSet, compile_rules
-from diagnose.taxonomy import Taxonomy
-
-
-def prove(files: Sequence[RuleFile], taxonomy: Taxonomy) -> list[Mistake]:
-    """All examples of all rules; a mistake for each that does not hold."""
-    rules = compile_rules(files, taxonomy)
-    return [mistake for item in files if not item.rule.retired for mistake in prove_rule(rules, item)]
+from diagnose.ruleset import RuleSet
 
 
 def prove_rule(rules: RuleSet, item: RuleFile) -> list[Mistake]:

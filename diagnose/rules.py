@@ -433,16 +433,6 @@ def _cycles(edges: dict[str, tuple[str, ...]]) -> list[list[str]]:
     return found
 
 
-def bundled_folders(extra: Sequence[str] = ()) -> list[str]:
-    """The folders that rules come from: the bundled ones, then the user's."""
-    return [places.bundled("rules"), *extra]
-
-
-def taxonomy_path() -> str:
-    """Path of the bundled taxonomy."""
-    return os.path.join(places.bundled("dataset"), "taxonomy.yaml")
-
-
 def bundled_taxonomy() -> Taxonomy:
     """The bundled taxonomy with the study's counts."""
-    return read_taxonomy(Path(taxonomy_path()))
+    return read_taxonomy(Path(places.taxonomy_file()))

@@ -151,8 +151,8 @@ def load(extra: Sequence[str] = ()) -> RuleSet:
     """The bundled rules and those of the folders in `extra`. Raises RuleError if a rule file has a mistake."""
     from diagnose import places
 
-    folders = [places.bundled("rules"), *extra]
-    taxonomy_file = os.path.join(places.bundled("dataset"), "taxonomy.yaml")
+    folders = places.rule_folders(extra)
+    taxonomy_file = places.taxonomy_file()
     cache = _cache_path(folders)
     quick = _quick_key([*folders, taxonomy_file, *_CODE])
     stored = _read_cache(cache)

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diagnose import places
 from diagnose.errors import Mistake, RuleError
-from diagnose.rules import bundled_folders, read_rules, rule_paths, survey_rules
+from diagnose.rules import read_rules, rule_paths, survey_rules
 from diagnose.yaml_lines import MOST_BYTES
 from tests.support import TAXONOMY, mistakes_in, rule, survey, write_rules
 
@@ -274,7 +275,7 @@ def test_a_long_chain_of_leads_to(tmp_path: Path) -> None:
 
 def test_the_bundled_rules_are_named() -> None:
     """The rules that come along lie in a folder that is there, and a user's folders come behind it."""
-    first, second = bundled_folders(["mine"])
+    first, second = places.rule_folders(["mine"])
     assert (os.path.isdir(first), second) == (True, "mine")
 
 

@@ -6,10 +6,10 @@ import os
 
 import typer
 
-from diagnose import ruleset
+from diagnose import places, ruleset
 from diagnose.errors import DoctorError, Mistake
 from diagnose.proof import prove_rule
-from diagnose.rules import ID, bundled_folders, bundled_taxonomy, rule_paths, survey_rules
+from diagnose.rules import ID, bundled_taxonomy, rule_paths, survey_rules
 from diagnose.template import render_general
 
 TEMPLATE = """\
@@ -61,8 +61,8 @@ def lint(paths: list[str]) -> int:
     """Check rule files and their examples. 0: all is well, 1: mistakes, each on a line of its own."""
     taxonomy = bundled_taxonomy()
     wanted = {os.path.abspath(path) for path in rule_paths(paths)} if paths else None
-    bundled = {os.path.abspath(path) for path in rule_paths(bundled_folders())}
-    together = bundled_folders(
+    bundled = {os.path.abspath(path) for path in rule_paths(places.rule_folders())}
+    together = places.rule_folders(
         [path for path in paths if not {os.path.abspath(p) for p in rule_paths([path])} <= bundled]
     )
     files, found = survey_rules(together, taxonomy)

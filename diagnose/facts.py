@@ -1,7 +1,8 @@
-"""The catalogue of facts: every name, its type and unit, the source that owns it, and what it means.
+"""The catalogue of facts: every name, its type and unit, the source that owns it, what it means, and its area.
 
 A rule may only ask for a name that stands here. `*` in a name stands for one part (`gpu.0.name`); a distribution's
-version is `<distribution>.version` with the name in lower case and hyphens (`flash-attn.version`).
+version is `<distribution>.version` with the name in lower case and hyphens (`flash-attn.version`). The area is the
+line of the checklist that a finding about this fact belongs to.
 """
 
 from __future__ import annotations
@@ -19,33 +20,113 @@ class FactKind(Struct, frozen=True):
     type: str
     owner: str
     meaning: str
+    area: str = ""
 
 
-CATALOGUE: tuple[FactKind, ...] = (
-    FactKind("*.version", "version", "banner", "version of an installed distribution"),
-    FactKind("python.version", "version", "banner", "version of the interpreter that ran"),
-    FactKind("torch.cuda", "version", "banner", "CUDA version that torch was built with"),
-    FactKind("torch.hip", "version", "banner", "ROCm (HIP) version that torch was built with"),
-    FactKind("driver.version", "version", "banner", "version of the GPU driver"),
-    FactKind("driver.cuda", "version", "banner", "newest CUDA version that the driver supports"),
-    FactKind("cuda.toolkit", "version", "banner", "version of the CUDA toolkit (nvcc) on the machine"),
-    FactKind("cuda.available", "flag", "banner", "whether torch could use CUDA"),
-    FactKind("gpu.count", "number", "banner", "how many GPUs were listed"),
-    FactKind("gpu.*.name", "text", "banner", "name of a GPU"),
-    FactKind("gpu.*.memory", "bytes", "banner", "memory of a GPU in bytes"),
-    FactKind("gpu.*.memory_used", "bytes", "banner", "memory in use on a GPU in bytes"),
-    FactKind("gpu.*.compute_capability", "version", "banner", "compute capability of a GPU"),
-    FactKind("os.name", "text", "banner", "operating system as the text names it"),
-    FactKind("os.version", "version", "banner", "version of the operating system"),
-    FactKind("os.machine", "text", "banner", "machine architecture: x86_64, aarch64, arm64"),
-    FactKind("glibc.version", "version", "banner", "version of the C library"),
-    FactKind("gcc.version", "version", "banner", "version of the C compiler"),
-    FactKind("clang.version", "version", "banner", "version of clang"),
-    FactKind("cmake.version", "version", "banner", "version of CMake"),
-    FactKind("engine.name", "text", "banner", "serving engine that wrote the log: vllm, sglang, llama.cpp"),
-    FactKind("engine.version", "version", "banner", "its version, or llama.cpp's build number"),
-    FactKind("launch.arg.*", "text", "banner", "an argument of the engine, with underscores: tensor_parallel_size"),
+AREAS: tuple[str, ...] = (
+    "driver",
+    "GPUs",
+    "memory",
+    "storage",
+    "limits",
+    "system",
+    "network",
+    "kernel log",
+    "interpreter",
+    "packages",
+    "CUDA libraries",
+    "extensions",
+    "engine",
+    "imports",
 )
+"""The lines of the checklist, from the bottom of the stack upwards: of two causes the lower one is told first."""
+
+
+def _kinds(owner: str, area: str, *rows: tuple[str, str, str]) -> tuple[FactKind, ...]:
+    """Catalogue lines (name, type, meaning) of one source and area."""
+    return tuple(FactKind(name, type_, owner, meaning, area) for name, type_, meaning in rows)
+
+
+# banner: what a text tells of itself, and what the machine's sources tell under the same name
+BANNER: tuple[FactKind, ...] = (
+    *_kinds("banner", "packages",
+        ("*.version", "version", "version of an installed distribution"),
+    ),
+    *_kinds("banner", "interpreter",
+        ("python.version", "version", "version of the interpreter that ran, or of the one that is checked"),
+    ),
+    *_kinds("banner", "CUDA libraries",
+        ("torch.cuda", "version", "CUDA version that torch was built with"),
+        ("torch.hip", "version", "ROCm (HIP) version that torch was built with"),
+        ("cuda.toolkit", "version", "version of the CUDA toolkit (nvcc) on the machine"),
+        ("cuda.available", "flag", "whether torch could use CUDA"),
+    ),
+    *_kinds("banner", "driver",
+        ("driver.version", "version", "version of the GPU driver (its kernel module)"),
+        ("driver.cuda", "version", "newest CUDA version that the driver supports"),
+    ),
+    *_kinds("banner", "GPUs",
+        ("gpu.count", "number", "how many GPUs were listed"),
+        ("gpu.*.name", "text", "name of a GPU"),
+        ("gpu.*.memory", "bytes", "memory of a GPU in bytes"),
+        ("gpu.*.memory_used", "bytes", "memory in use on a GPU in bytes"),
+        ("gpu.*.compute_capability", "version", "compute capability of a GPU"),
+    ),
+    *_kinds("banner", "system",
+        ("os.name", "text", "operating system"),
+        ("os.version", "version", "version of the operating system"),
+        ("os.machine", "text", "machine architecture: x86_64, aarch64, arm64"),
+        ("glibc.version", "version", "version of the C library"),
+        ("gcc.version", "version", "version of the C compiler"),
+        ("clang.version", "version", "version of clang"),
+        ("cmake.version", "version", "version of CMake"),
+    ),
+    *_kinds("banner", "engine",
+        ("engine.name", "text", "serving engine that wrote the log: vllm, sglang, llama.cpp"),
+        ("engine.version", "version", "its version, or llama.cpp's build number"),
+        ("launch.arg.*", "text", "an argument of the engine, with underscores: tensor_parallel_size"),
+    ),
+)  # fmt: skip
+
+# gpu: sources/gpu.py, the driver and the devices
+GPU: tuple[FactKind, ...] = (
+    *_kinds("gpu", "driver",
+        ("driver.error", "text", "why the driver could not be asked, as NVML names it: DRIVER_NOT_LOADED"),
+    ),
+    *_kinds("gpu", "GPUs",
+        ("gpu.vendor", "text", "whose GPUs are there: nvidia, amd, intel, apple, ascend, none"),
+    ),
+)  # fmt: skip
+
+# host: sources/host.py, memory, storage, limits, network, settings
+HOST: tuple[FactKind, ...] = (
+    *_kinds("host", "system",
+        ("env.*", "text", "an environment variable that is on the allow-list; `set` for one that holds a secret"),
+    ),
+)  # fmt: skip
+
+# kernel: sources/kernel.py, the kernel's log
+KERNEL: tuple[FactKind, ...] = ()
+
+# python: sources/python.py, the target interpreter and its packages
+PYTHON: tuple[FactKind, ...] = ()
+
+# compat: diagnose/compat.py, what the tables in dataset/compat say of the versions found
+COMPAT: tuple[FactKind, ...] = ()
+
+# deep: sources/deep.py, what was tried inside the target interpreter
+DEEP: tuple[FactKind, ...] = ()
+
+# check: the question itself
+CHECK: tuple[FactKind, ...] = (
+    *_kinds("check", "engine",
+        ("wanted.name", "text", "what `--for` named: vllm, sglang, transformers, llama-cpp, trl, deepspeed, a model type"),
+        ("wanted.kind", "text", "package, program or model-type"),
+        ("wanted.installed", "flag", "whether the package or program that `--for` named is there"),
+    ),
+)  # fmt: skip
+
+CATALOGUE: tuple[FactKind, ...] = BANNER + GPU + HOST + KERNEL + PYTHON + COMPAT + DEEP + CHECK
 
 EVENT_NAMES: tuple[str, ...] = (
     "event.exception",
@@ -62,13 +143,25 @@ EVENT_NAMES: tuple[str, ...] = (
 )
 
 
-@lru_cache(maxsize=512)
+HEADS: frozenset[str] = frozenset(kind.name.partition(".")[0] for kind in CATALOGUE) - {"*"}
+"""The first parts of fact names: a value such as `torch.capability_min` in a condition is a name, not a text."""
+
+
+@lru_cache(maxsize=4096)
 def describe(name: str) -> FactKind | None:
-    """The catalogue's line for a fact name, or None if nobody defines it. `*` in `name` stands for itself."""
-    exact = [kind for kind in CATALOGUE if kind.name == name]
-    if exact:
-        return exact[0]
-    for kind in CATALOGUE:
-        if "*" in kind.name and re.fullmatch(re.escape(kind.name).replace(r"\*", r"[\w*-]+"), name):
-            return kind
-    return None
+    """The catalogue's line for a fact name, or None if nobody defines it. `*` in `name` stands for itself.
+
+    An exact name goes before one with `*`, and one with more parts before one with fewer.
+    """
+    exact = _EXACT.get(name)
+    if exact is not None:
+        return exact
+    return next((kind for pattern, kind in _STARRED if pattern.fullmatch(name)), None)
+
+
+_EXACT = {kind.name: kind for kind in CATALOGUE}
+_STARRED = [
+    (re.compile(re.escape(kind.name).replace(r"\*", r"[\w*+-]+")), kind)
+    for kind in sorted(CATALOGUE, key=lambda kind: kind.name.startswith("*"))
+    if "*" in kind.name
+]

@@ -95,14 +95,35 @@ class Unchecked(Struct, frozen=True):
     why: str
 
 
+class Output(Struct, frozen=True):
+    """What a probe or a system log printed: a text that becomes events. `origin` says who printed it."""
+
+    origin: str
+    text: str
+
+
+class Step(Struct, frozen=True):
+    """What a source is about to do, so that the report can say where it stopped answering."""
+
+    doing: str
+
+
+Reading = Fact | Unchecked | Output | Step
+"""What a source yields, one after the other: what came before a crash or a hang is kept."""
+
+
 class Case(Struct, frozen=True):
-    """All that was collected: facts and events. Judging reads a case and never the machine."""
+    """All that was collected: facts and events. Judging reads a case and never the machine.
+
+    `machine` says that facts of a machine were collected (`check`), not only what a text told of itself.
+    """
 
     facts: tuple[Fact, ...] = ()
     events: tuple[Event, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
     origins: tuple[str, ...] = ()
     lines: int = 0
+    machine: bool = False
 
 
 class Fix(Struct, frozen=True):
@@ -260,8 +281,23 @@ class Advice(Struct, frozen=True):
     run: str = ""
 
 
+class Area(Struct, frozen=True):
+    """A line of the checklist: a part of the machine or environment, what was found there, and how it stands.
+
+    `status` is the worst finding there (error, warning, note), ok without one, or unchecked.
+    """
+
+    name: str
+    status: Literal["ok", "note", "warning", "error", "unchecked"]
+    summary: str
+    rules: tuple[str, ...] = ()
+
+
 class Diagnosis(Struct, frozen=True):
-    """The answer: causes in order (the first is the root cause), facts read, what was not checked, what to get next."""
+    """The answer: causes in order (the first is the root cause), facts read, what was not checked, what to get next.
+
+    `areas` is the checklist of a machine; empty if only texts were read.
+    """
 
     version: str
     tool: str
@@ -272,3 +308,4 @@ class Diagnosis(Struct, frozen=True):
     recognised: tuple[Recognised, ...] = ()
     advice: tuple[Advice, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
+    areas: tuple[Area, ...] = ()

@@ -15,7 +15,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from diagnose import facts
 from diagnose.pattern import PatternError, regex
+
+HEADS = facts.HEADS | {"event", "capture"}
 
 Value = str | int | float | bool
 Answer = bool | None
@@ -26,9 +29,7 @@ _CONDITION = re.compile(
     r"\s*(?P<name>[A-Za-z][\w*.-]*)\s*(?P<op>==|!=|<=|>=|<|>|(?<=\s)(?:not\s+)?(?:in|matches)\b)\s*(?P<value>\S.*)",
     re.DOTALL,
 )
-_NAME = re.compile(
-    r"^(?:(?:event|capture|launch|gpu|driver|torch|python|os|cuda|engine)\.[\w.*-]+|[A-Za-z][\w*-]*\.version)$"
-)
+_NAME = re.compile(r"^(?:(?P<head>[A-Za-z][\w-]*)\.[\w.*-]+|[A-Za-z*][\w*-]*\.version)$")
 _SIZE = re.compile(r"(?P<number>\d{1,30}(?:\.\d{1,30})?)\s{0,8}(?P<unit>[KMGT]i?B|B|bytes?)", re.IGNORECASE | re.ASCII)
 _UNITS = {"b": 1, "byte": 1, "bytes": 1} | {
     f"{letter}{i}b": 1024**power for power, letter in enumerate("kmgt", start=1) for i in ("", "i")
@@ -65,7 +66,7 @@ def parse(text: str) -> Predicate:
         pattern = _unquote(raw)
         _regex(pattern)
         return Predicate(name, op, pattern, text=text)
-    if _NAME.match(raw):
+    if _is_name(raw):
         return Predicate(name, op, raw, reference=True, text=text)
     literal = _literal(raw)
     if op in ("<", "<=", ">", ">=") and isinstance(literal, (str, bool)) and not _version(str(literal)):
@@ -73,6 +74,12 @@ def parse(text: str) -> Predicate:
             f"{text!r}: {raw!r} is neither a version nor a number or size, so {op!r} cannot compare it"
         )
     return Predicate(name, op, literal, text=text)
+
+
+def _is_name(raw: str) -> bool:
+    """Whether a value is the name of another fact, or of an event or capture, rather than a text."""
+    found = _NAME.match(raw)
+    return found is not None and (found["head"] is None or found["head"] in HEADS or raw.endswith(".version"))
 
 
 def answer(predicate: Predicate, values: Mapping[str, Value]) -> Answer:

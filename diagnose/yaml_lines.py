@@ -11,6 +11,7 @@ from diagnose.errors import Mistake
 
 MOST_BYTES = 256 << 10
 """How large a rule file may be."""
+_TOO_DEEP = "is nested deeper than a rule can be"
 MOST_DEPTH = 20
 
 _PLAIN_TAGS = frozenset(
@@ -57,7 +58,7 @@ class File:
             finally:
                 loader.dispose()
         except yaml.YAMLError as error:
-            self.wrong(_line_of(error, text), f"is not valid YAML: {_problem(error)}")
+            self.wrong(_line_of(error, text), _problem(error))
             return None
 
     def _text(self) -> str | None:
@@ -85,7 +86,7 @@ class File:
                 "SequenceEndEvent": -1,
                 "MappingEndEvent": -1,
             }.get(type(event).__name__, 0)
-            problem = "is nested deeper than a rule can be" if depth > MOST_DEPTH else ""
+            problem = _TOO_DEEP if depth > MOST_DEPTH else ""
             if getattr(event, "anchor", None):
                 problem = f"anchors and aliases ({event.anchor}) are not allowed in a rule"
             if problem:
@@ -133,8 +134,8 @@ def _line_of(error: Any, text: str) -> int:
 
 
 def _problem(error: Any) -> str:
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
-    return " ".join(str(problem).split())
+    problem = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
+    return f"is not valid YAML: {problem}" if "nesting depth" not in problem else _TOO_DEEP  # PyYAML's own limit
 
 
 def shown(value: object) -> str:

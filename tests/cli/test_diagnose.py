@@ -112,7 +112,7 @@ def test_several_files_at_once(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(b"the words of a-cause\n")
     (tmp_path / "b.log").write_bytes(b"the words of a-warning\n")
     done = run_doctor(home, "diagnose", str(tmp_path / "a.log"), str(tmp_path / "b.log"), str(tmp_path / "c.log"))
-    report = done.stdout.decode()
+    report = " ".join(done.stdout.decode().split())  # a long path moves the line breaks
     assert (done.returncode, done.stderr) == (1, b"")
     assert [part for part in ("a.log:1", "b.log:1", "Not checked", "no such file") if part not in report] == []
 

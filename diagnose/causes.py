@@ -4,6 +4,10 @@ Order, from the top: specific findings before general ones, those before what is
 cause above") last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads; on one
 line the rule with more conditions, then the one whose pattern names more of the line.
 A finding that another one explains (`leads_to`, or a chained exception) stands under it as a symptom.
+
+Findings on facts alone follow the stack upwards: driver, GPUs, memory, … packages. One that explains what a log says
+(`leads_to`) is its root cause, whatever its own severity. Beside a log, one that explains nothing of it stands below all
+that the log itself tells.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ from msgspec import Struct
 
 from diagnose import __version__
 from diagnose.advice import advise
+from diagnose.facts import AREAS, area_of, shown
 from diagnose.match import event_values
 from diagnose.model import (
+    SEVERITIES,
     Case,
     Cause,
     Diagnosis,
@@ -26,6 +32,8 @@ from diagnose.model import (
     Line,
     Raised,
     Recognised,
+    Rule,
+    Severity,
     Symptom,
     Unchecked,
 )
@@ -57,7 +65,7 @@ class _Node(Struct, eq=False):
 def diagnose(rules: RuleSet, case: Case, findings: Sequence[Finding]) -> Diagnosis:
     """Put the findings of a case in order and say what could not be checked."""
     nodes = _roots(rules, [_Node(finding) for finding in findings])
-    nodes.sort(key=lambda node: _order(node.finding, case))
+    nodes.sort(key=lambda node: _order(node, case))
     _put_wrappers_below(nodes)
     causes = tuple(_cause(rules, case, node) for node in nodes)
     recognised = () if causes else _recognised(case.events)
@@ -91,7 +99,21 @@ def _tier(finding: Finding) -> int:
     return (4 if rule.severity == "warning" else 6) + (finding.certainty == "possible")
 
 
-def _order(finding: Finding, case: Case) -> tuple[float, ...]:
+def _order(node: _Node, case: Case) -> tuple[float, ...]:
+    finding = node.finding
+    explained = [child.finding for child in node.symptoms if child.finding.events]
+    if _on_facts(finding):
+        if case.origins and not explained:
+            return (1, _tier(finding), _depth(finding))
+        if explained:
+            return (0, *min(_place(item, case) for item in explained))
+    return (0, *_place(finding, case))
+
+
+def _place(finding: Finding, case: Case) -> tuple[float, ...]:
+    """Where a finding stands among those that a text tells, or among those of a machine."""
+    if _on_facts(finding):
+        return (_tier(finding), _depth(finding))
     origin = (
         case.origins.index(finding.events[0].origin)
         if finding.events and finding.events[0].origin in case.origins
@@ -104,6 +126,22 @@ def _order(finding: Finding, case: Case) -> tuple[float, ...]:
     # of wrappers the one that names what failed comes first
     named = -len(finding.captures) if finding.rule.kind == "wrapper" else 0
     return (_tier(finding), named, first, origin, line, -len(finding.rule.match.where), -finding.pinned)
+
+
+def _on_facts(finding: Finding) -> bool:
+    """Whether a finding comes from facts alone, and not from what a log says."""
+    return not finding.rule.match.log
+
+
+def _depth(finding: Finding) -> int:
+    """How far down the stack a finding on facts stands: its area's place in AREAS, 0 at the bottom."""
+    area = rule_area(finding.rule)
+    return AREAS.index(area) if area in AREAS else len(AREAS)
+
+
+def rule_area(rule: Rule) -> str:
+    """The line of the checklist that a rule on facts belongs to: the area of the fact that it asks for first."""
+    return next((area for text in rule.match.facts if (area := area_of(parse(text).name))), "")
 
 
 def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:
@@ -201,6 +239,8 @@ def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     """Whether one finding explains another: by `leads_to`, or as the better-known part of the same event."""
     a, b = cause.finding, symptom.finding
     if symptom.rule_id in rules.consequences(cause.rule_id):
+        if _on_facts(a):
+            return a.rule.severity != "note" or b.rule.severity == "note"
         return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
     if _lost_its_peer(a, b):
         return True
@@ -223,7 +263,7 @@ def _lost_its_peer(cause: Finding, waiting: Finding) -> bool:
 def _moment(finding: Finding) -> tuple[float, int]:
     """When a finding was said first: its time where lines tell it, and its line."""
     times = [event.time for event in finding.events if event.time is not None]
-    return (min(times, default=0.0), min(line.number for line in finding.lines))
+    return (min(times, default=0.0), min((line.number for line in finding.lines), default=0))
 
 
 def _earlier(a: Finding, b: Finding) -> bool:
@@ -248,16 +288,16 @@ def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
     symptom = _symptom_leaf(rules, node)
     return Cause(
         rule=rule.id,
-        title=render(rule.title, values),
-        severity=rule.severity,
+        title=render(rule.title, values) + _further(finding),
+        severity=_severity(node),
         certainty=finding.certainty,
         kind=rule.kind,
         symptom=symptom,
         cause=rule.labels.cause,
         stage=rule.labels.stage,
-        evidence=_evidence(finding),
+        evidence=_explained(node) + _evidence(finding),
         why=render(rule.why, values),
-        fix=_fixes(rule.fix, values),
+        fix=_fixes(rule.fix, _raw_values(finding, case), values),
         restart=rule.restart,
         captures=finding.captures,
         symptoms=tuple(_symptom(child, case) for child in node.symptoms[:MOST_SYMPTOMS]),
@@ -280,20 +320,56 @@ def _symptom_leaf(rules: RuleSet, node: _Node) -> str:
     return rules.symptom_of(raised.exception if raised else finding.captures.get("exception", ""))
 
 
+def _severity(node: _Node) -> Severity:
+    """A cause is as severe as what it led to in a log; a probe or log error makes a warning of the machine an error."""
+    told = [node.finding.rule.severity]
+    if _on_facts(node.finding):
+        told += [
+            child.finding.rule.severity for child in node.symptoms if child.finding.events and _tier(child.finding) < 4
+        ]
+    return min(told, key=SEVERITIES.index)
+
+
+def _further(finding: Finding) -> str:
+    """What a title adds when the same holds of several: other GPUs, other packages."""
+    others = finding.instances[1:]
+    if not others:
+        return ""
+    return f" (and the same of {', '.join(others[:7])}{', …' if len(others) > 7 else ''})"
+
+
+def _explained(node: _Node) -> tuple[Evidence, ...]:
+    """For a cause in the machine: the lines of a log that it explains, before the facts that prove it."""
+    if not _on_facts(node.finding):
+        return ()
+    said = [child.finding for child in node.symptoms if child.finding.events]
+    said.sort(key=lambda finding: (_tier(finding), min(line.number for line in finding.lines)))
+    return _evidence(said[0])[:2] if said else ()
+
+
 def _values(finding: Finding, case: Case) -> dict[str, Value]:
-    values: dict[str, Value] = {fact.name: fact.value for fact in case.facts}
-    if finding.events:
-        values |= event_values(finding.events[0], finding.raised[0], finding.captures)
-    values |= finding.captures
+    """What the texts of a rule may show: facts as a reader reads them, the event's values, captures."""
+    values: dict[str, Value] = {name: shown(name, value) for name, value in _raw_values(finding, case).items()}
     model = values.get("launch.arg.model") or values.get("launch.arg.model_path")
     if model and "model" not in values:
         values["model"] = model
     return values
 
 
-def _fixes(fixes: Sequence[Fix], values: dict[str, Value]) -> tuple[Fix, ...]:
-    """The alternatives that apply here; if none does, those that apply anywhere."""
-    applying = [fix for fix in fixes if all(answer(parse(condition), values) is True for condition in fix.when)]
+def _raw_values(finding: Finding, case: Case) -> dict[str, Value]:
+    """Facts, the event's values and captures, as conditions compare them. A `*` in a name stands for the instance."""
+    values: dict[str, Value] = {fact.name: fact.value for fact in case.facts}
+    for instance in finding.instances[:1]:
+        mark = f".{instance}."
+        values |= {name.replace(mark, ".*.", 1): value for name, value in values.items() if mark in name}
+    if finding.events:
+        values |= event_values(finding.events[0], finding.raised[0], finding.captures)
+    return values | finding.captures
+
+
+def _fixes(fixes: Sequence[Fix], known: dict[str, Value], values: dict[str, Value]) -> tuple[Fix, ...]:
+    """The alternatives that apply to what is `known`, with `values` filled in; if none does, those that apply anywhere."""
+    applying = [fix for fix in fixes if all(answer(parse(condition), known) is True for condition in fix.when)]
     return tuple(
         Fix(
             render(fix.do, values),
@@ -316,7 +392,8 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
         if len(found) >= MOST_EVIDENCE:
             break
     found += [
-        Evidence(fact.origin, fact.line, fact.line, f"{fact.name} = {fact.value}", "fact") for fact in finding.facts
+        Evidence(fact.origin, fact.line, fact.line, f"{fact.name} = {shown(fact.name, fact.value)}", "fact")
+        for fact in finding.facts[: 2 * MOST_EVIDENCE]
     ]
     return tuple(found)
 
@@ -345,7 +422,7 @@ def _frame_evidence(event: Event, raised: Raised) -> list[Evidence]:
 
 
 def _symptom(node: _Node, case: Case) -> Symptom:
-    title = render(node.finding.rule.title, _values(node.finding, case))
+    title = render(node.finding.rule.title, _values(node.finding, case)) + _further(node.finding)
     return Symptom(node.rule_id, title, _evidence(node.finding)[:2], _ranks(node.finding))
 
 

@@ -165,3 +165,22 @@ _STARRED = [
     for kind in sorted(CATALOGUE, key=lambda kind: kind.name.startswith("*"))
     if "*" in kind.name
 ]
+
+
+def shown(name: str, value: str | int | float | bool) -> str:
+    """A fact's value for a reader: bytes in GiB or MiB, flags as yes and no, the rest as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    kind = describe(name)
+    if kind is None or kind.type != "bytes" or isinstance(value, str):
+        return str(value)
+    for unit, power in (("TiB", 4), ("GiB", 3), ("MiB", 2), ("KiB", 1)):
+        if abs(value) >= 1024**power:
+            return f"{value / 1024**power:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{value} bytes"
+
+
+def area_of(name: str) -> str:
+    """The line of the checklist that a fact belongs to; empty for a name that nobody defines."""
+    kind = describe(name)
+    return kind.area if kind else ""

@@ -48,11 +48,8 @@ def match(rules: RuleSet, case: Case) -> list[Finding]:
                 continue
             key = _key(rule, hit)
             found[key] = _merge(found[key], finding) if key in found else finding
-    for index in rules.environment:
-        rule = rules.rule(index)
-        finding = _judge_environment(rule, values, facts)
-        if finding is not None:
-            found[(rule.id,)] = finding
+    for finding in _environment_findings(rules, values, facts):
+        found[(finding.rule.id, " ".join(finding.instances))] = finding
     return list(found.values())
 
 
@@ -183,12 +180,27 @@ def _is_advice(event: Event) -> bool:
     return _ADVICE.search("\n".join(above.splitlines()[-4:])) is not None
 
 
-def _judge_environment(rule: Rule, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Finding | None:
-    verdict, names, _ = predicate.solve([predicate.parse(text) for text in rule.match.facts], values)
-    if verdict is not True:
-        return None
-    used = tuple(facts[name] for name in names if name in facts)
-    return Finding(rule, "confirmed", {}, facts=used)
+def _environment_findings(rules: RuleSet, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Iterator[Finding]:
+    """What rules on facts alone find: a specific rule once with all its instances, a general one once for each."""
+    if not values:
+        return
+    heads = predicate.by_head(values)
+    known = {f"{head}." for head in heads} | values.keys()
+    for entry in rules.environment:
+        if not known.issuperset(entry.needs):
+            continue
+        rule = rules.rule(entry.rule)
+        conditions = [predicate.parse(text) for text in rule.match.facts]
+        solved = predicate.solutions(conditions, values, heads)
+        for group in [[one] for one in solved] if rule.kind == "general" else [solved] if solved else []:
+            used = dict.fromkeys(name for one in group for name in one.used)
+            yield Finding(
+                rule,
+                "confirmed" if rule.certainty == "likely" else rule.certainty,
+                {"instance": group[0].instance} if group[0].instance else {},
+                facts=tuple(facts[name] for name in used if name in facts),
+                instances=tuple(one.instance for one in group if one.instance),
+            )
 
 
 def _key(rule: Rule, hit: _Hit) -> tuple[str, ...]:

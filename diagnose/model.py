@@ -199,7 +199,8 @@ class Evidence(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """A rule that matched, with its captures and the events and facts that are its evidence.
 
-    `pinned` is how many characters of the line the pattern names word for word.
+    `pinned` is how many characters of the line the pattern names word for word. `instances` is what `*` stood for, in
+    each case in which the conditions of an environment rule hold.
     """
 
     rule: Rule
@@ -211,6 +212,7 @@ class Finding(Struct, frozen=True):
     facts: tuple[Fact, ...] = ()
     unknown: tuple[str, ...] = ()
     pinned: int = 0
+    instances: tuple[str, ...] = ()
 
 
 class Share(Struct, frozen=True):

@@ -8,7 +8,7 @@ compare as versions (PEP 440), sizes as bytes, the rest as numbers or text. A na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import Any
@@ -103,6 +103,13 @@ def answer(predicate: Predicate, values: Mapping[str, Value]) -> Answer:
     return _compare(left, predicate.op, right)
 
 
+class Solution(Struct, frozen=True):
+    """One way in which all conditions of a rule hold: what `*` stood for (empty without one), and the facts used."""
+
+    instance: str
+    used: tuple[str, ...]
+
+
 def solve(
     predicates: Iterable[Predicate], values: Mapping[str, Value]
 ) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
@@ -111,9 +118,8 @@ def solve(
     A `*` stands for one and the same instance in every condition; the answer is true if some instance satisfies all.
     """
     wanted = tuple(predicates)
-    starred = [name for predicate in wanted for name in _names(predicate) if "*" in name]
     best: tuple[Answer, tuple[str, ...], tuple[str, ...]] | None = None
-    for instance in _instances(starred, values) if starred else ("",):
+    for instance in _instances_of(wanted, values, None):
         result = _solve_one(wanted, values, instance)
         if result[0] is True:
             return result
@@ -122,21 +128,45 @@ def solve(
     return best if best is not None else (None, (), tuple(p.name for p in wanted))
 
 
+def solutions(
+    predicates: Iterable[Predicate], values: Mapping[str, Value], heads: Mapping[str, Sequence[str]] | None = None
+) -> list[Solution]:
+    """Every instance for which all conditions hold. `heads` are the names in `values` by their first part (`by_head`)."""
+    wanted = tuple(predicates)
+    found = []
+    for instance in _instances_of(wanted, values, heads):
+        verdict, used, _ = _solve_one(wanted, values, instance)
+        if verdict is True:
+            found.append(Solution(instance, used))
+    return found
+
+
+def by_head(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by their first part, so that `gpu.*.name` is looked for among the GPUs' facts only."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.partition(".")[0], []).append(name)
+    return found
+
+
 def _solve_one(
     wanted: tuple[Predicate, ...], values: Mapping[str, Value], instance: str
 ) -> tuple[Answer, tuple[str, ...], tuple[str, ...]]:
     used: list[str] = []
     missing: list[str] = []
     for predicate in wanted:
-        bound = _bind(predicate, instance) if any("*" in name for name in _names(predicate)) else predicate
+        bound = _bind(predicate, instance) if any("*" in name for name in names(predicate)) else predicate
         verdict = answer(bound, values)
         if verdict is False:
-            return False, (bound.name,), ()
-        (used if verdict else missing).append(bound.name)
-    return (None if missing else True), tuple(used), tuple(missing)
+            return False, names(bound), ()
+        if verdict:
+            used += names(bound)
+        else:
+            missing += [name for name in names(bound) if name not in values] or [bound.name]
+    return (None if missing else True), tuple(dict.fromkeys(used)), tuple(dict.fromkeys(missing))
 
 
-def _names(predicate: Predicate) -> tuple[str, ...]:
+def names(predicate: Predicate) -> tuple[str, ...]:
     """The names that a condition asks for: the left one, and the right one if it is a name."""
     return (predicate.name, str(predicate.value)) if predicate.reference else (predicate.name,)
 
@@ -148,13 +178,20 @@ def _bind(predicate: Predicate, instance: str) -> Predicate:
     return Predicate(predicate.name.replace("*", instance), predicate.op, value, predicate.reference, predicate.text)
 
 
-def _instances(starred: list[str], values: Mapping[str, Value]) -> list[str]:
+def _instances_of(
+    wanted: tuple[Predicate, ...], values: Mapping[str, Value], heads: Mapping[str, Sequence[str]] | None
+) -> list[str]:
+    """What `*` may stand for in some conditions; one empty instance if none has a `*`."""
+    starred = [name for predicate in wanted for name in names(predicate) if "*" in name]
+    if not starred:
+        return [""]
     found: dict[str, None] = {}
-    for wanted in starred:
-        head, _, tail = wanted.partition("*")
-        for name in values:
-            if name.startswith(head) and name.endswith(tail) and len(name) > len(head) + len(tail):
-                middle = name[len(head) : len(name) - len(tail) or None]
+    for name in starred:
+        head, _, tail = name.partition("*")
+        first = name.partition(".")[0]
+        for known in heads.get(first, ()) if heads is not None and "*" not in first else values:
+            if known.startswith(head) and known.endswith(tail) and len(known) > len(head) + len(tail):
+                middle = known[len(head) : len(known) - len(tail) or None]
                 if "." not in middle:
                     found[middle] = None
     return list(found) or ["*"]

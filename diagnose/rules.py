@@ -90,6 +90,8 @@ def _read_file(file: File, taxonomy: Taxonomy) -> RuleFile | None:
             file.wrong(1, f"key {key!r} is missing")
     match = _match(file, top.get("match"))
     captures = _captures(match)
+    if not match.log and any("*" in text for text in match.facts):
+        captures.add("instance")
     positive, negative = _examples(file, top.get("examples"), bool(match.log))
     rule = Rule(
         id=_id(file, top.get("id")),

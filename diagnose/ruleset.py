@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from diagnose.rules import RuleFile
     from diagnose.taxonomy import Taxonomy
 
-FORMAT = 1
+FORMAT = 2
 _CODE = tuple(
     os.path.join(os.path.dirname(__file__), f"{name}.py")
-    for name in ("model", "pattern", "rules", "ruleset", "scan", "sources/banner", "yaml_lines")
+    for name in ("facts", "model", "pattern", "predicate", "rules", "ruleset", "scan", "sources/banner", "yaml_lines")
 )
 """What decides the content of a compiled file beside the rules: an update of llmdoctor makes it anew."""
 _MAGIC = b"llmdoctor-rules"
@@ -40,6 +40,13 @@ class Pattern(Struct, frozen=True, array_like=True):
     text: str
 
 
+class Environment(Struct, frozen=True, array_like=True):
+    """An environment rule (index), and the first parts of the fact names without which it cannot hold."""
+
+    rule: int
+    needs: list[str]
+
+
 class _Stored(Struct, frozen=True):
     """The content of a compiled file. `quick` and `content` say which rule files it was made from."""
 
@@ -48,7 +55,7 @@ class _Stored(Struct, frozen=True):
     ids: list[str]
     rules: list[bytes]
     patterns: list[Pattern]
-    environment: list[int]
+    environment: list[Environment]
     database: bytes
     owners: list[list[int]]
     fact_database: bytes
@@ -135,7 +142,11 @@ def compile_rules(files: Sequence[RuleFile], taxonomy: Taxonomy, quick: str = ""
             ids=[item.rule.id for item in files],
             rules=[encode(item.rule) for item in files],
             patterns=patterns,
-            environment=[i for i, item in enumerate(files) if not item.rule.match.log and not item.rule.retired],
+            environment=[
+                Environment(index, _needs(item.rule))
+                for index, item in enumerate(files)
+                if not item.rule.match.log and not item.rule.retired
+            ],
             database=scanner.stored,
             owners=[list(owner) for owner in scanner.owners],
             fact_database=facts.stored,
@@ -145,6 +156,15 @@ def compile_rules(files: Sequence[RuleFile], taxonomy: Taxonomy, quick: str = ""
             exceptions=taxonomy.exceptions,
         )
     )
+
+
+def _needs(rule: Rule) -> list[str]:
+    """What must be known for a rule to hold: whole names, and for a name with `*` its first part and a dot."""
+    from diagnose.predicate import names, parse
+
+    asked = [name for text in rule.match.facts for name in names(parse(text))]
+    needs = (name if "*" not in name else f"{name.partition('.')[0]}." for name in asked if not name.startswith("*"))
+    return list(dict.fromkeys(needs))
 
 
 def load(extra: Sequence[str] = ()) -> RuleSet:

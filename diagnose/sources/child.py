@@ -74,11 +74,11 @@ def read_all(
             for key, _ in selector.select(max(nearest - time.monotonic(), 0)):
                 yield from _take(key.data)
             for key in list(selector.get_map().values()):
-                child: _Running = key.data
-                late = time.monotonic() >= child.deadline
-                if child.done or late:
-                    selector.unregister(child.pipe)
-                    yield from _finish(child, late and not child.done)
+                one: _Running = key.data
+                late = time.monotonic() >= one.deadline
+                if one.done or late:
+                    selector.unregister(one.pipe)
+                    yield from _finish(one, late and not one.done)
                     progress([key.data.source.name for key in selector.get_map().values()])
     finally:
         for key in list(selector.get_map().values()):

@@ -1,0 +1,77 @@
+"""Small text files of the kernel (/proc, /sys) and of the system's configuration, read with bounds and without errors."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+MOST = 1 << 20
+"""How many bytes of one file are read."""
+
+
+def at(root: str, path: str) -> str:
+    """Where an absolute path lies below `root` (`/` on a live machine, another folder in a copy of one)."""
+    return path if root == "/" else os.path.join(root, path.lstrip("/"))
+
+
+def text(root: str, path: str, most: int = MOST) -> str | None:
+    """The text of a plain file, or None if it is not there or may not be read. Bad bytes become replacement characters."""
+    try:
+        handle = os.open(at(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        return _bounded(handle, most).decode("utf-8", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def _bounded(handle: int, most: int) -> bytes:
+    parts, left = [], most
+    while left > 0:
+        part = os.read(handle, min(left, 1 << 16))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def word(root: str, path: str) -> str:
+    """The first line of a file without white space around it; empty if there is none."""
+    found = text(root, path, 4096)
+    return found.strip().partition("\n")[0].strip() if found else ""
+
+
+def number(root: str, path: str) -> int | None:
+    """The whole number that a file holds, or None."""
+    return whole(word(root, path))
+
+
+def whole(value: str) -> int | None:
+    """A text as a whole number, or None if it is none."""
+    value = value.strip()
+    digits = value[1:] if value.startswith("-") else value
+    return int(value) if digits.isascii() and digits.isdigit() and len(digits) < 25 else None
+
+
+def names(root: str, path: str, most: int = 4096) -> list[str]:
+    """What a folder holds, sorted; empty if it is not there."""
+    try:
+        return sorted(os.listdir(at(root, path)))[:most]
+    except (OSError, ValueError):
+        return []
+
+
+def fields(source: str, separator: str = ":") -> dict[str, str]:
+    """`Name: value` lines as a mapping; the first of equal names counts."""
+    found: dict[str, str] = {}
+    for line in source.splitlines():
+        name, told, value = line.partition(separator)
+        if told:
+            found.setdefault(name.strip(), value.strip())
+    return found

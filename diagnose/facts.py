@@ -239,7 +239,49 @@ PYTHON: tuple[FactKind, ...] = ()
 COMPAT: tuple[FactKind, ...] = ()
 
 # deep: sources/deep.py, what was tried inside the target interpreter
-DEEP: tuple[FactKind, ...] = ()
+DEEP: tuple[FactKind, ...] = (
+    *_kinds("deep", "imports",
+        ("probe.*.result", "text", "how a probe ended: ok, failed, hang or signal; for torch also absent"),
+        ("probe.*.seconds", "number", "how many seconds a probe took, with the start of the interpreter"),
+        ("probe.*.exception", "text", "class of the exception that ended a probe"),
+        ("probe.*.message", "text", "its message, the first 500 characters"),
+        ("probe.*.signal", "text", "name of the signal that ended a probe: SIGSEGV"),
+        ("probe.*.module", "text", "module or name that was being imported last: vllm._C"),
+        ("probe.*.frame", "text", "where a probe was when it hung or crashed: torch/__init__.py:321 in _load_global_deps"),
+        ("probe.*.package", "text", "distribution that a probe imports; not there for other probes"),
+        ("probe.*.lazy", "flag", "whether a name was asked for whose module is loaded only then, beside the plain import"),
+        ("probe.python.refused", "text", "why the interpreter could not even be started: No such file or directory"),
+        ("probe.python.says", "text", "first line that the interpreter prints when it is started to do nothing"),
+        ("probe.torch.listed", "flag", "whether torch is among the installed distributions, where it is not found for import"),
+        ("probe.torch.needed_by", "text", "installed distributions that need torch, where there is none"),
+        ("probe.cuda.hidden", "flag", "whether CUDA_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES hides every GPU"),
+        ("torch.runtime_version", "version", "version that torch tells of itself when it is imported"),
+        ("torch.runtime_file", "text", "file that torch is imported from"),
+        ("torch.runtime_cuda", "version", "CUDA version that the imported torch was built with"),
+        ("torch.runtime_hip", "version", "ROCm (HIP) version that the imported torch was built with"),
+        ("torch.runtime_cxx11_abi", "flag", "whether the imported torch uses the C++11 ABI"),
+        ("torch.runtime_cudnn", "text", "cuDNN version that torch loaded, as it prints it: 91002"),
+        ("torch.runtime_nccl", "version", "NCCL version that torch loaded"),
+        ("torch.runtime_device_count", "number", "how many GPUs torch sees"),
+        ("torch.arch_list", "text", "GPU architectures that torch has code for: sm_80 sm_90"),
+        ("torch.device.*.name", "text", "name of a GPU as torch sees it"),
+        ("torch.device.*.capability", "version", "its compute capability as torch sees it"),
+        ("product.*.result", "text", "how a small product on one device in one dtype ended: ok, wrong, failed, hang or signal"),
+        ("product.*.device", "text", "its device: cpu, cuda:0"),
+        ("product.*.dtype", "text", "its dtype: float32, float16, bfloat16, float8_e4m3fn (for float8: a conversion)"),
+        ("product.*.off", "text", "largest error, as a part of the largest value; nan where it is not a number"),
+        ("product.*.message", "text", "message of the exception that ended it"),
+        ("product.*.signal", "text", "name of the signal that ended it"),
+        ("collective.*.result", "text", "how a sum over processes ended: ok, wrong, failed, hang or signal"),
+        ("collective.*.seconds", "number", "how many seconds it took, with the start of the processes"),
+        ("collective.*.backend", "text", "gloo or nccl"),
+        ("collective.*.processes", "number", "how many processes took part"),
+        ("collective.*.exception", "text", "class of the exception that ended it"),
+        ("collective.*.message", "text", "its message, the first 500 characters"),
+        ("collective.*.signal", "text", "name of the signal that ended one of the processes"),
+        ("collective.*.frame", "text", "where a process was when it hung or crashed"),
+    ),
+)  # fmt: skip
 
 # check: the question itself
 CHECK: tuple[FactKind, ...] = (

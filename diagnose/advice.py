@@ -23,9 +23,16 @@ _COLLECT: tuple[tuple[str, str, str], ...] = (
 
 
 def advise(causes: Sequence[Cause], case: Case) -> tuple[Advice, ...]:
-    """What to bring next: for unknown facts of the first cause, for a wrapper, and when nothing was found."""
+    """What to bring next: for unknown facts of the first cause, for a wrapper, and when nothing was found.
+
+    A machine that was looked at needs no more evidence than it gave; what could not be read there is told as unchecked.
+    """
+    if case.machine and not case.origins:
+        return ()
     first = causes[0] if causes else None
     found: dict[str, Advice] = {}
+    if first is not None and first.unknown and not case.machine:
+        found["here"] = Advice("the machine and environment where it failed", "llmdoctor diagnose LOG --here")
     for name in first.unknown if first else ():
         what, run = _how(name)
         found.setdefault(what, Advice(what, run))

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from diagnose import __version__
 from diagnose.advice import advise
-from diagnose.facts import AREAS, area_of, shown
+from diagnose.checklist import area_of_finding, areas
+from diagnose.facts import AREAS, shown
 from diagnose.match import event_values
 from diagnose.model import (
     SEVERITIES,
@@ -79,6 +80,7 @@ def diagnose(rules: RuleSet, case: Case, findings: Sequence[Finding]) -> Diagnos
         recognised=recognised,
         advice=advise(causes, case),
         unchecked=case.unchecked + _open_questions(nodes),
+        areas=areas(case, findings),
     )
 
 
@@ -135,13 +137,8 @@ def _on_facts(finding: Finding) -> bool:
 
 def _depth(finding: Finding) -> int:
     """How far down the stack a finding on facts stands: its area's place in AREAS, 0 at the bottom."""
-    area = rule_area(finding.rule)
+    area = area_of_finding(finding)
     return AREAS.index(area) if area in AREAS else len(AREAS)
-
-
-def rule_area(rule: Rule) -> str:
-    """The line of the checklist that a rule on facts belongs to: the area of the fact that it asks for first."""
-    return next((area for text in rule.match.facts if (area := area_of(parse(text).name))), "")
 
 
 def _roots(rules: RuleSet, nodes: list[_Node]) -> list[_Node]:

@@ -8,8 +8,8 @@ from typing import Any
 from diagnose.causes import diagnose
 from diagnose.collect import case_of_files
 from diagnose.match import match
-from diagnose.model import Diagnosis
-from tests.support import LIBRARY, OUT_OF_MEMORY, TAXONOMY, diagnosis_of, rule, ruleset_of
+from diagnose.model import Case, Diagnosis
+from tests.support import LIBRARY, OUT_OF_MEMORY, TAXONOMY, diagnosis_of, facts_of, rule, ruleset_of
 
 GAP = "INFO 11-02 09:14:02 [core.py:1] all is well so far\n"
 FRAME = '  File "/opt/venv/lib/python3.12/site-packages/{0}.py", line 7, in run\n    work()\n'
@@ -252,3 +252,63 @@ def test_the_rank_that_failed_explains_those_that_waited(tmp_path: Path) -> None
 
     assert ["failed-alone"] == order(found)
     assert [("waited", 63)] == [(item.rule, len(item.ranks)) for item in found.diagnoses[0].symptoms]
+
+
+FULL = rule("disk-full", match={"facts": ["os.version == 1"]}, severity="warning", leads_to=["write-failed"])
+FAILED = rule("write-failed", "no space left on device")
+
+
+def test_a_cause_in_the_machine_stands_above_what_the_log_says_of_it(tmp_path: Path) -> None:
+    """It is told first, as severe as what it led to, and points at the line of the log."""
+    found = diagnosis_of(ruleset_of(tmp_path, FULL, FAILED), GAP + "no space left on device\n", os__version="1")
+
+    assert [["write-failed"]] == under(found)
+    assert [("disk-full", "error", "confirmed")] == [(c.rule, c.severity, c.certainty) for c in found.diagnoses]
+    assert [("match", 2), ("fact", 1)] == [(item.role, item.line) for item in found.diagnoses[0].evidence]
+
+
+def test_a_machines_trouble_that_explains_nothing_stands_below_the_log(tmp_path: Path) -> None:
+    """Even an error of the machine does not push aside what the log itself tells, however general."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("no-driver", match={"facts": ["os.version == 1"]}),
+        rule("a-possible", "words of the possible one", certainty="possible"),
+        rule("a-wrapper", "see root cause above", kind="wrapper"),
+    )
+    text = "words of the possible one\nsee root cause above\n"
+
+    assert ["a-possible", "no-driver"] == order(diagnosis_of(rules, text, os__version="1"))
+
+
+def test_a_note_on_the_machine_is_never_the_cause_of_an_error(tmp_path: Path) -> None:
+    """What is only worth knowing does not stand above a failure."""
+    rules = ruleset_of(tmp_path, {**FULL, "severity": "note"}, FAILED)
+
+    assert ["write-failed", "disk-full"] == order(diagnosis_of(rules, "no space left on device\n", os__version="1"))
+
+
+def test_a_machine_is_told_from_the_bottom_of_its_stack(tmp_path: Path) -> None:
+    """Of equally severe troubles the driver comes before the packages, and an error before a warning."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("package", match={"facts": ["torch.version == 2.1"]}),
+        rule("driver", match={"facts": ["driver.version == 470"]}),
+        rule("gpu", match={"facts": ["gpu.count == 0"]}, severity="warning"),
+    )
+    facts = facts_of({"torch.version": "2.1", "driver.version": "470", "gpu.count": 0})
+    case = Case(facts, machine=True)
+
+    assert ["driver", "package", "gpu"] == order(diagnose(rules, case, match(rules, case)))
+
+
+def test_a_title_names_the_other_instances(tmp_path: Path) -> None:
+    """The first instance fills the sentence, the others are listed."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("small", match={"facts": ["gpu.*.memory < 8 GiB"]}, title="GPU {{instance}} has {{gpu.*.memory}}"),
+    )
+    case = Case(facts_of({"gpu.0.memory": 4 << 30, "gpu.1.memory": 16 << 30, "gpu.2.memory": 6 << 30}), machine=True)
+
+    assert ["GPU 0 has 4 GiB (and the same of 2)"] == [
+        cause.title for cause in diagnose(rules, case, match(rules, case)).diagnoses
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from diagnose.match import KEEP, match
+from diagnose.model import Case
 from tests.support import case_of, facts_of, findings_in, rule, ruleset_of
 
 TRACEBACK = """\
@@ -160,3 +161,45 @@ def test_facts_of_the_text_itself_count(tmp_path: Path) -> None:
     rules = ruleset_of(tmp_path, log_rule(facts=["torch.version < 2.4"]))
     assert [found.certainty for found in findings_in(rules, f"torch==2.3.1\n{TRACEBACK}")] == ["confirmed"]
     assert (facts_of({"torch.version": "2.3.1"})[0].name, "2.3.1") == ("torch.version", "2.3.1")
+
+
+CHECK = {"match": {"facts": ["gpu.*.memory_used > 1 GiB"]}, "title": "GPU {{instance}} ({{gpu.*.name|?}}) holds {{gpu.*.memory_used}}"}
+GPUS = {
+    "gpu.0.name": "A",
+    "gpu.0.memory_used": 2 << 30,
+    "gpu.1.name": "B",
+    "gpu.1.memory_used": 1 << 20,
+    "gpu.10.name": "C",
+    "gpu.10.memory_used": 3 << 30,
+}
+
+
+def test_a_rule_on_several_instances_is_one_finding(tmp_path: Path) -> None:
+    """All instances for which the conditions hold are told together, the first of them fills the templates."""
+    found = match(ruleset_of(tmp_path, rule("busy", **CHECK)), Case(facts_of(GPUS)))
+
+    assert [("0", "10")] == [finding.instances for finding in found]
+    assert [{"instance": "0"}] == [finding.captures for finding in found]
+    assert [2 << 30, 3 << 30] == [fact.value for fact in found[0].facts]
+
+
+def test_a_general_rule_on_several_instances_is_a_finding_for_each(tmp_path: Path) -> None:
+    """Each unmet requirement, say, is a trouble of its own."""
+    found = match(ruleset_of(tmp_path, rule("busy", kind="general", **CHECK)), Case(facts_of(GPUS)))
+
+    assert [("0",), ("10",)] == [finding.instances for finding in found]
+
+
+def test_conditions_of_a_rule_mean_one_and_the_same_instance(tmp_path: Path) -> None:
+    """Nothing is found if one GPU fulfils the one condition and another GPU the other."""
+    both = {"match": {"facts": ["gpu.*.memory_used > 1 GiB", "gpu.*.name == B"]}}
+    assert [] == match(ruleset_of(tmp_path, rule("busy", **both)), Case(facts_of(GPUS)))
+
+
+def test_a_fact_is_compared_with_another_fact(tmp_path: Path) -> None:
+    """A name on the right is looked up; both facts are evidence, and an unknown one keeps the rule silent."""
+    rules = ruleset_of(tmp_path, rule("old", match={"facts": ["driver.version < torch.version"]}))
+    found = match(rules, Case(facts_of({"driver.version": "1.9", "torch.version": "1.10"})))
+
+    assert [["driver.version", "torch.version"]] == [[fact.name for fact in finding.facts] for finding in found]
+    assert [] == match(rules, Case(facts_of({"driver.version": "1.9"})))

@@ -38,10 +38,44 @@ class FailOn(str, Enum):
     never = "never"
 
 
+class Kept(str, Enum):
+    """What identifies a person or machine and can stay readable in a case file."""
+
+    users = "users"
+    hosts = "hosts"
+    addresses = "addresses"
+    serials = "serials"
+
+
 RulesOption = Annotated[
     Optional[list[str]],
     typer.Option("--rules", metavar="DIR", help="A folder with rules of your own; may be given several times."),
 ]
+
+
+PythonOption = Annotated[
+    str,
+    typer.Option(
+        "--python",
+        metavar="PATH",
+        help="The interpreter (or environment folder) to look at; else $VIRTUAL_ENV, $CONDA_PREFIX, the python on the path.",
+        show_default=False,
+    ),
+]
+ForOption = Annotated[
+    str,
+    typer.Option(
+        "--for",
+        metavar="NAME",
+        help="What will be used: vllm, sglang, transformers, llama-cpp, trl, deepspeed …, or a model type such as qwen3.",
+        show_default=False,
+    ),
+]
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="Also import and try things inside that interpreter, in child processes.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")]
+FailOnOption = Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")]
 
 
 def _version(wanted: bool) -> None:
@@ -69,14 +103,73 @@ def diagnose(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")] = Format.text,
-    fail_on: Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")] = FailOn.error,
+    here: Annotated[
+        bool, typer.Option("--here", help="The log is of this machine: join what `check` finds on it.")
+    ] = False,
+    case: Annotated[
+        str,
+        typer.Option(
+            "--case", metavar="FILE", help="Join the facts of a case file that `collect` wrote.", show_default=False
+        ),
+    ] = "",
+    python: PythonOption = "",
+    format: FormatOption = Format.text,
+    fail_on: FailOnOption = FailOn.error,
     rules: RulesOption = None,
 ) -> None:
     """Name the cause behind a crash log, and the fix."""
     from diagnose.cli.diagnose import run
 
-    raise typer.Exit(run(logs or [], format.value, fail_on.value, rules or []))
+    machine = None
+    if here or case or python:
+        from diagnose.cli.check import Target
+
+        machine = Target(python=python, case=case)
+    raise typer.Exit(run(logs or [], format.value, fail_on.value, rules or [], machine))
+
+
+@app.command()
+def check(
+    python: PythonOption = "",
+    wanted: ForOption = "",
+    deep: DeepOption = False,
+    case: Annotated[
+        str,
+        typer.Option("--case", metavar="FILE", help="Judge a case file instead of this machine.", show_default=False),
+    ] = "",
+    format: FormatOption = Format.text,
+    fail_on: FailOnOption = FailOn.error,
+    rules: RulesOption = None,
+) -> None:
+    """See whether driver, GPUs, machine and Python environment fit together."""
+    from diagnose.cli.check import Target, run
+
+    target = Target(python, wanted, deep, case)
+    raise typer.Exit(run(target, format.value, fail_on.value, rules or []))
+
+
+@app.command()
+def collect(
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The case file to write; '-' for standard output.")
+    ],
+    python: PythonOption = "",
+    wanted: ForOption = "",
+    deep: DeepOption = False,
+    keep: Annotated[
+        Optional[list[Kept]],
+        typer.Option(
+            "--keep",
+            help="What need not be masked: user names, host names, addresses, serial numbers. Secrets always are.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write what `check` reads to a file, without secrets, to send to somebody."""
+    from diagnose.cli.check import Target
+    from diagnose.cli.check import collect as run
+
+    raise typer.Exit(run(Target(python, wanted, deep), output, [item.value for item in keep or []]))
 
 
 @app.command()

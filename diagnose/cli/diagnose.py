@@ -1,11 +1,11 @@
-"""`llmdoctor diagnose`: read logs, name the cause."""
+"""`llmdoctor diagnose`: read logs, with the facts of a machine where they belong to one, and name the cause."""
 
 from __future__ import annotations
 
 import os
 import sys
 from io import BytesIO
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from diagnose import ruleset
 from diagnose.causes import diagnose
@@ -15,14 +15,25 @@ from diagnose.formats import formatter
 from diagnose.match import match
 from diagnose.model import SEVERITIES, Diagnosis
 
+if TYPE_CHECKING:
+    from diagnose.cli.check import Target
 
-def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str]) -> int:
-    """Diagnose and print; the exit code tells whether something at or above the threshold was found."""
+
+def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str], machine: Target | None = None) -> int:
+    """Diagnose and print; the exit code tells whether something at or above the threshold was found.
+
+    `machine` is this machine (`--here`) or a case file: its facts join what the log tells.
+    """
     rules = ruleset.load(rule_folders)
     wanted = logs or ["-"]
     case = case_of_files(rules, wanted, _standard_input(logs) if "-" in wanted else BytesIO())
+    if machine is not None:
+        from diagnose.cli.check import case_of
+        from diagnose.machine import joined
+
+        case = joined(case, case_of(rules, machine))
     diagnosis = diagnose(rules, case, match(rules, case))
-    _print(diagnosis, format_name)
+    print_diagnosis(diagnosis, format_name)
     return exit_code(diagnosis, fail_on)
 
 
@@ -44,7 +55,8 @@ def _standard_input(logs: list[str]) -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _print(diagnosis: Diagnosis, format_name: str) -> None:
+def print_diagnosis(diagnosis: Diagnosis, format_name: str) -> None:
+    """Write the report to standard output, in colour on a terminal."""
     if format_name == "text" and _in_colour():
         from diagnose.cli.terminal import show
 

@@ -13,6 +13,7 @@ STYLES = {
     "error": "bold red",
     "warning": "bold yellow",
     "note": "cyan",
+    "ok": "green",
     "head": "bold",
     "quote": "magenta",
     "command": "green",

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from diagnose.model import Advice, Cause, Diagnosis, Evidence, Fix, Study, Symptom
+from diagnose.model import Advice, Area, Cause, Diagnosis, Evidence, Fix, Study, Symptom
 
 WIDTH = 80
-_MARKS = {"error": "✗", "warning": "!", "note": "·"}
+MARKS = {"error": "✗", "warning": "!", "note": "·", "ok": "✓", "unchecked": "?"}
 _CERTAINTY = {"confirmed": "confirmed by facts", "likely": "likely", "possible": "possible"}
 _RESTART = {
     "may-help": "Restarting may help.",
@@ -19,11 +19,13 @@ _RESTART = {
 }
 _UNSEEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MOST_OTHERS = 8
+MOST_WHOLE = 6
+"""How many findings of a machine are told whole; those of a log are one cause and others in short."""
 MOST_SHARES = 4
 
 
 class Styled(Struct, frozen=True):
-    """A line of the report and its role: title, error, warning, note, head, quote, command, prose, faint."""
+    """A line of the report and its role: title, error, warning, note, ok, head, quote, command, prose, faint."""
 
     role: str
     text: str
@@ -42,13 +44,25 @@ def lines(diagnosis: Diagnosis) -> Iterator[Styled]:
 
 
 def _report(diagnosis: Diagnosis) -> Iterator[Styled]:
-    if not diagnosis.diagnoses:
+    several = len(diagnosis.origins) > 1
+    if diagnosis.areas:
+        yield from _checklist(diagnosis.areas)
+        whole = [cause for cause in diagnosis.diagnoses if cause.severity != "note"][:MOST_WHOLE]
+        for cause in whole:
+            yield from _cause(cause, several)
+        others = [cause for cause in diagnosis.diagnoses if cause not in whole]
+        if not whole:
+            yield Styled("title", "Nothing found that stands in the way.")
+            yield Styled("prose", "")
+        if others:
+            yield from _others(others, several, "Also found" if whole else "Worth knowing")
+    elif not diagnosis.diagnoses:
         yield from _nothing_found(diagnosis)
     else:
-        first, *others = diagnosis.diagnoses
-        yield from _cause(first, several=len(diagnosis.origins) > 1)
-        if others:
-            yield from _others(others, several=len(diagnosis.origins) > 1)
+        first, *rest = diagnosis.diagnoses
+        yield from _cause(first, several)
+        if rest:
+            yield from _others(rest, several, "Also found")
     yield from _next(diagnosis.advice)
     if diagnosis.unchecked:
         yield Styled("head", "Not checked")
@@ -57,8 +71,17 @@ def _report(diagnosis: Diagnosis) -> Iterator[Styled]:
         yield Styled("prose", "")
 
 
+def _checklist(areas: tuple[Area, ...]) -> Iterator[Styled]:
+    width = max(len(area.name) for area in areas)
+    for area in areas:
+        first = f"{MARKS[area.status]} {area.name:<{width}}  "
+        role = "faint" if area.status == "unchecked" else area.status
+        yield from _wrapped(role, area.summary, first, " " * len(first))
+    yield Styled("prose", "")
+
+
 def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
-    yield from _wrapped(cause.severity, cause.title, f"{_MARKS[cause.severity]} ", "  ")
+    yield from _wrapped(cause.severity, cause.title, f"{MARKS[cause.severity]} ", "  ")
     about = [
         cause.rule,
         cause.severity,
@@ -97,8 +120,9 @@ def _counted(cause: Cause) -> list[str]:
 def _where(symptom: Symptom, several: bool) -> str:
     """Where a symptom was said, in brackets: its first line, and its ranks."""
     first = symptom.evidence[:1]
-    places = [f"{item.origin}:{item.line}" if several else f"line {item.line}" for item in first]
-    return f" ({', '.join(places + ranks_told(symptom.ranks))})" if places else ""
+    places = [f"{item.origin}:{item.line}" if several else f"line {item.line}" for item in first if item.role != "fact"]
+    told = places + ranks_told(symptom.ranks)
+    return f" ({', '.join(told)})" if told else ""
 
 
 def ranks_told(ranks: tuple[str, ...]) -> list[str]:
@@ -126,7 +150,9 @@ def ranges(ranks: tuple[str, ...]) -> str:
 
 def _quote(item: Evidence, several: bool) -> Iterator[Styled]:
     if item.role == "fact":
-        yield Styled("quote", f"  {item.text}")
+        yield Styled("quote", f"  {_shorten(item.text, 300)}")
+        if item.origin:
+            yield Styled("faint", f"    from {item.origin}{f', line {item.line}' if item.line else ''}")
         return
     place = f"{item.origin}:{item.line}" if several or item.origin != "-" else f"line {item.line}"
     yield Styled("faint", f"  {place}")
@@ -160,10 +186,10 @@ def _study(study: Study) -> Iterator[Styled]:
     yield Styled("prose", "")
 
 
-def _others(others: list[Cause], several: bool) -> Iterator[Styled]:
-    yield Styled("head", "Also found")
+def _others(others: list[Cause], several: bool, head: str) -> Iterator[Styled]:
+    yield Styled("head", head)
     for cause in others[:MOST_OTHERS]:
-        yield from _wrapped(cause.severity, cause.title, f"{_MARKS[cause.severity]} ", "  ")
+        yield from _wrapped(cause.severity, cause.title, f"{MARKS[cause.severity]} ", "  ")
         place = ""
         if cause.evidence and cause.evidence[0].role != "fact":
             first = cause.evidence[0]

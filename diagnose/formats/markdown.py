@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from diagnose.formats.layout import ranges, ranks_told, visible
-from diagnose.model import Cause, Diagnosis, Evidence
+from diagnose.formats.layout import MARKS, MOST_WHOLE, ranges, ranks_told, visible
+from diagnose.model import Area, Cause, Diagnosis, Evidence
 
 _CODE_SPAN = re.compile(r"((?<!`)(`{1,20})(?!`).{1,2000}?(?<!`)\2(?!`))")
 _MARKUP = re.compile(r"[\\*`\[\]~]|(?<![^\W_])_|_(?![^\W_])")
@@ -18,17 +18,21 @@ def write(diagnosis: Diagnosis) -> str:
 
 
 def _document(diagnosis: Diagnosis) -> Iterator[str]:
-    if diagnosis.diagnoses:
-        first, *others = diagnosis.diagnoses
-        yield from _cause(first)
-        if others:
-            yield "#### Also found"
-            yield ""
-            for cause in others:
-                place = f", line {cause.evidence[0].line}" if cause.evidence and cause.evidence[0].line else ""
-                yield f"- **{_plain(cause.title)}** (`{cause.rule}`, {cause.certainty}{place})"
-            yield ""
-    else:
+    if diagnosis.areas:
+        yield from _checklist(diagnosis.areas)
+    whole = [cause for cause in diagnosis.diagnoses if cause.severity != "note"] if diagnosis.areas else []
+    whole = whole[:MOST_WHOLE] or list(diagnosis.diagnoses[:1])
+    for cause in whole:
+        yield from _cause(cause)
+    others = [cause for cause in diagnosis.diagnoses if cause not in whole]
+    if others:
+        yield "#### Also found"
+        yield ""
+        for cause in others:
+            place = f", line {cause.evidence[0].line}" if cause.evidence and cause.evidence[0].line else ""
+            yield f"- **{_plain(cause.title)}** (`{cause.rule}`, {cause.certainty}{place})"
+        yield ""
+    if not whole and not diagnosis.areas:
         yield f"### No known failure in {diagnosis.lines:,} lines"
         yield ""
         for item in diagnosis.recognised:
@@ -44,7 +48,16 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
     for unchecked in diagnosis.unchecked:
         yield f"- not checked: {_plain(unchecked.what)}: {_plain(unchecked.why)}"
     yield ""
-    yield f"<sub>llmdoctor {diagnosis.tool}, {diagnosis.lines:,} lines read</sub>"
+    read = f", {diagnosis.lines:,} lines read" if diagnosis.origins else ""
+    yield f"<sub>llmdoctor {diagnosis.tool}{read}</sub>"
+
+
+def _checklist(areas: tuple[Area, ...]) -> Iterator[str]:
+    yield "| | | |"
+    yield "|---|---|---|"
+    for area in areas:
+        yield f"| {MARKS[area.status]} | {area.name} | {_plain(area.summary).replace('|', '&#124;')} |"
+    yield ""
 
 
 def _cause(cause: Cause) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,6 +109,7 @@ def _be_child(source: Source, pipe: int) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
+        sys.stdout = sys.stderr = None
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             for reading in source.read():

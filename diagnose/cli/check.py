@@ -1,0 +1,95 @@
+"""`llmdoctor check` and `llmdoctor collect`: look at this machine, judge it or write it to a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from diagnose import ruleset
+from diagnose.causes import diagnose
+from diagnose.cli.diagnose import exit_code, print_diagnosis
+from diagnose.errors import InputError
+from diagnose.match import match
+from diagnose.model import Case
+from diagnose.ruleset import RuleSet
+
+
+class Target(Struct, frozen=True):
+    """What the command line names to be looked at: an interpreter, `--for`, `--deep`, or a case file instead."""
+
+    python: str = ""
+    wanted: str = ""
+    deep: bool = False
+    case: str = ""
+
+
+def run(target: Target, format_name: str, fail_on: str, rule_folders: list[str]) -> int:
+    """Check and print; the exit code tells whether something at or above the threshold was found."""
+    rules = ruleset.load(rule_folders)
+    case = case_of(rules, target)
+    diagnosis = diagnose(rules, case, match(rules, case))
+    print_diagnosis(diagnosis, format_name)
+    _complain(target, case)
+    return exit_code(diagnosis, fail_on)
+
+
+def collect(target: Target, output: str, keep: list[str]) -> int:
+    """Write what `check` would judge to a file, without secrets."""
+    from diagnose import bundle, redact
+
+    rules = ruleset.load([])
+    case = redact.case(case_of(rules, target), redact.identity_but(keep))
+    _complain(target, case)
+    if output == "-":
+        print(bundle.dumps(case), end="")
+        return 0
+    bundle.write(case, output)
+    print(f"{output}: {len(case.facts)} facts, {len(case.events)} events", file=sys.stderr)
+    print(f"Read it before you send it; to see what it says: llmdoctor check --case {output}", file=sys.stderr)
+    return 0
+
+
+def case_of(rules: RuleSet, target: Target) -> Case:
+    """The case of a file, or of this machine."""
+    if target.case:
+        from diagnose import bundle
+
+        return bundle.read(target.case)
+    from diagnose.machine import Request, case_of_machine
+
+    request = Request(os.environ, os.getcwd(), target.python, target.wanted, target.deep)
+    progress = _Progress()
+    try:
+        return case_of_machine(rules, request, progress.show)
+    finally:
+        progress.clear()
+
+
+def _complain(target: Target, case: Case) -> None:
+    """An interpreter that was named and cannot be read is bad input: the rest was checked, the exit code is 2."""
+    if target.python and not target.case:
+        for item in case.unchecked:
+            if item.what == "the Python environment":
+                raise InputError(item.why)
+
+
+class _Progress:
+    """A line on the terminal that says what is still being read; nothing where no terminal is."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+
+    @property
+    def show(self) -> Callable[[list[str]], None]:
+        return self._show if self._shown else lambda names: None
+
+    def _show(self, names: list[str]) -> None:
+        text = f"reading {', '.join(names)} …" if names else ""
+        print(f"\r\033[K{text[:78]}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

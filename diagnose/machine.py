@@ -1,0 +1,161 @@
+"""This machine and one Python environment → a case: the sources side by side, each with a time limit of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from shutil import which
+
+from msgspec import Struct
+
+from diagnose import compat, redact
+from diagnose.collect import case_of_text
+from diagnose.errors import InputError
+from diagnose.model import Case, Event, Fact, Output, Reading, Unchecked
+from diagnose.ruleset import RuleSet
+from diagnose.sources.child import Source, read_all
+
+SECONDS = 25.0
+"""How long all sources together may take, whatever hangs. `--deep` comes on top: its probes have limits of their own."""
+DEEP_SECONDS = 600.0
+
+PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "llama-cpp": ("llama-server", "llama-cli", "llama-cpp-python"),
+    "ollama": ("ollama",),
+}
+"""What `--for` may name that is a program on the path rather than a Python package (or may be either)."""
+
+
+class Request(Struct, frozen=True):
+    """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`."""
+
+    environ: Mapping[str, str]
+    folder: str
+    python: str = ""
+    wanted: str = ""
+    deep: bool = False
+
+
+def case_of_machine(
+    rules: RuleSet, request: Request, progress: Callable[[list[str]], None] = lambda names: None
+) -> Case:
+    """Read the machine and the environment. What cannot be read is told among the unchecked; nothing is raised for it.
+
+    `progress` is told the names of the parts that are still being read.
+    """
+    interpreter, missing = _interpreter(request)
+    collected = _Collected()
+    collected.take(missing)
+    collected.take(read_all(_sources(request, interpreter), progress, SECONDS))
+    collected.take(_wanted(request, collected.facts))
+    if request.deep and interpreter:
+        collected.take(read_all([_deep(request, interpreter, collected.facts)], progress, DEEP_SECONDS))
+    return collected.case(rules)
+
+
+class _Collected:
+    """The readings of all sources, masked as they come in. Of two facts with one name the first is kept."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Fact] = {}
+        self._outputs: list[Output] = []
+        self._unchecked: list[Unchecked] = []
+
+    def take(self, readings: Iterable[Reading]) -> None:
+        for reading in readings:
+            masked = redact.reading(reading)
+            if isinstance(masked, Fact):
+                self.facts.setdefault(masked.name, masked)
+            elif isinstance(masked, Output):
+                self._outputs.append(masked)
+            elif isinstance(masked, Unchecked):
+                self._unchecked.append(masked)
+
+    def case(self, rules: RuleSet) -> Case:
+        events: list[Event] = []
+        for output in self._outputs:
+            if output.text.strip():
+                events += case_of_text(rules, output.text, output.origin).events
+        facts = tuple(self.facts.values())
+        return Case(
+            facts=facts + compat.complete(facts),
+            events=tuple(events),
+            unchecked=tuple(dict.fromkeys(self._unchecked)),
+            machine=True,
+        )
+
+
+def _interpreter(request: Request) -> tuple[str, list[Reading]]:
+    """The interpreter to look at, or nothing and why."""
+    from diagnose.sources.interpreter import find_interpreter
+
+    try:
+        return find_interpreter(request.python or None, request.environ), []
+    except InputError as error:
+        return "", [Unchecked("the Python environment", str(error))]
+
+
+def _sources(request: Request, interpreter: str) -> list[Source]:
+    from diagnose.sources import gpu, host, kernel, python
+
+    environ = request.environ
+    sources = [
+        Source("GPU driver", lambda: gpu.read(environ), 10),
+        Source("host", lambda: host.read(environ, folders=[request.folder]), 8),
+        Source("kernel log", lambda: kernel.read(environ=environ), 8),
+    ]
+    if interpreter:
+        sources.append(Source("Python packages", lambda: python.read(interpreter, environ, request.folder), 15))
+    return sources
+
+
+def _deep(request: Request, interpreter: str, facts: Mapping[str, Fact]) -> Source:
+    from diagnose.sources import deep
+
+    installed = {
+        name.removesuffix(".version"): str(fact.value) for name, fact in facts.items() if name.endswith(".version")
+    }
+    count = facts.get("gpu.count")
+    gpus = count.value if count is not None and isinstance(count.value, int) else 0
+    return Source(
+        "imports", lambda: deep.read(interpreter, request.environ, installed, gpus, request.folder), DEEP_SECONDS
+    )
+
+
+def _wanted(request: Request, facts: Mapping[str, Fact]) -> list[Reading]:
+    """The facts of what `--for` names: a package of the environment, a program on the path, or a model type."""
+    name = request.wanted
+    if not name:
+        return []
+    kind, there = wanted_kind(name), False
+    if kind == "program":
+        there = any(f"{item}.version" in facts or which(item, path=request.environ.get("PATH")) for item in PROGRAMS[name])
+    elif kind == "package":
+        there = f"{name}.version" in facts
+    found: list[Reading] = [Fact("wanted.name", name, "--for"), Fact("wanted.kind", kind, "--for")]
+    if kind != "model-type" and "python.version" in facts:
+        found.append(Fact("wanted.installed", there, "--for"))
+    return found
+
+
+def wanted_kind(name: str) -> str:
+    """Whether a name that was wanted is a program, a model type of the tables, or else a package."""
+    if name in PROGRAMS:
+        return "program"
+    return "model-type" if name in compat.model_types() else "package"
+
+
+def joined(log: Case, machine: Case) -> Case:
+    """A log's case with the facts of the machine that it comes from. What the log tells of itself goes first."""
+    first: dict[str, Fact] = {}
+    for fact in log.facts + machine.facts:
+        if not compat.is_derived(fact):  # made anew: the log may tell another version than the machine has now
+            first.setdefault(fact.name, fact)
+    known = tuple(first.values())
+    return Case(
+        facts=known + compat.complete(known),
+        events=log.events + machine.events,
+        unchecked=log.unchecked + machine.unchecked,
+        origins=log.origins,
+        lines=log.lines,
+        machine=True,
+    )

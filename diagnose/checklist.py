@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from diagnose.facts import AREAS, area_of, shown
-from diagnose.model import SEVERITIES, Area, Case, Fact, Finding, Severity, Unchecked
+from diagnose.model import SEVERITIES, Area, Case, Finding, Severity
 from diagnose.predicate import Value, parse
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -55,8 +55,126 @@ def _why_not(name: str, case: Case) -> str:
     return next((item.why for item in case.unchecked if name in SOURCES.get(item.what, ())), "")
 
 
-def _driver(values: Mapping[str, Value]) -> str:
+_Values = Mapping[str, Value]
+
+
+def _told(values: _Values, name: str, form: str = "{}") -> list[str]:
+    """A fact in words, or nothing if it is not known."""
+    return [form.format(shown(name, values[name]))] if name in values else []
+
+
+def _driver(values: _Values) -> str:
+    if "driver.version" in values:
+        return ", ".join(_told(values, "driver.version") + _told(values, "driver.cuda", "up to CUDA {}"))
+    if "driver.error" in values:
+        return f"does not answer: {values['driver.error']}"
+    return "none, and no GPU that needs one" if values.get("gpu.vendor") == "none" else ""
+
+
+def _gpus(values: _Values) -> str:
+    count = values.get("gpu.count")
+    if not count:
+        return "none: what needs a GPU will not run here, the rest will on the CPU" if count == 0 else ""
+    kinds: dict[str, int] = {}
+    for number in range(int(count)):
+        name = values.get(f"gpu.{number}.name", "GPU")
+        capability = values.get(f"gpu.{number}.compute_capability")
+        memory = _told(values, f"gpu.{number}.memory")
+        about = ", ".join(([f"compute capability {capability}"] if capability else []) + memory)
+        text = f"{name} ({about})" if about else str(name)
+        kinds[text] = kinds.get(text, 0) + 1
+    return "; ".join(f"{number} × {text}" for text, number in kinds.items())
+
+
+def _memory(values: _Values) -> str:
+    limited = values.get("memory.limited") is True
+    return ", ".join(
+        _told(values, "memory.usable", "{} (a limit of the container or job)" if limited else "{}")
+        + _told(values, "memory.usable_free", "{} free")
+        + _told(values, "shm.total", "/dev/shm {}")
+    )
+
+
+def _storage(values: _Values) -> str:
+    places = (("models", "model cache"), ("temporary", "temporary files"), ("work", "working directory"))
+    return ", ".join(
+        text for key, words in places for text in _told(values, f"storage.{key}.free", f"{{}} free for the {words}")
+    )
+
+
+def _limits(values: _Values) -> str:
+    told = _told(values, "limit.nofile", "{} open files")
+    told += ["locked memory unlimited"] if values.get("limit.memlock_unlimited") is True else []
+    return ", ".join(
+        told + _told(values, "limit.memlock", "{} of locked memory") + _told(values, "limit.pids", "{} tasks")
+    )
+
+
+def _system(values: _Values) -> str:
+    name = " ".join(_told(values, "os.name") + _told(values, "os.version"))
+    container = values.get("container.kind", "none")
+    return ", ".join(
+        ([name] if name else [])
+        + ([f"in a container ({container})"] if container != "none" else [])
+        + _told(values, "os.kernel", "kernel {}")
+        + _told(values, "glibc.version", "glibc {}")
+        + _told(values, "cpu.usable", "{} CPUs")
+    )
+
+
+def _network(values: _Values) -> str:
+    told = _told(values, "network.usable") + _told(values, "infiniband.active", "{} active InfiniBand or RoCE ports")
+    told = [text for text in told if not text.startswith("0 ")]
+    return ", ".join(told + (["hub offline"] if values.get("hub.offline") is True else []))
+
+
+def _kernel_log(values: _Values) -> str:
     return ""
 
 
-_SUMMARIES: Mapping[str, Callable[[Mapping[str, Value]], str]] = dict.fromkeys(AREAS, _driver)
+def _interpreter(values: _Values) -> str:
+    return ", ".join(_told(values, "python.version", "Python {}"))
+
+
+def _packages(values: _Values) -> str:
+    count = sum(name.endswith(".version") for name in values)
+    return f"{count}" if count else ""
+
+
+def _cuda_libraries(values: _Values) -> str:
+    return ", ".join(
+        _told(values, "torch.cuda", "torch built with CUDA {}") + _told(values, "cuda.toolkit", "toolkit {}")
+    )
+
+
+def _extensions(values: _Values) -> str:
+    return ""
+
+
+def _engine(values: _Values) -> str:
+    there = [f"{name} {values[f'{name}.version']}" for name in ENGINES if f"{name}.version" in values]
+    return ", ".join(there)
+
+
+def _imports(values: _Values) -> str:
+    results = [value for name, value in values.items() if name.startswith("probe.") and name.endswith(".result")]
+    good = sum(result == "ok" for result in results)
+    return f"{good} of {len(results)} probes went well" if results else ""
+
+
+_SUMMARIES: Mapping[str, Callable[[_Values], str]] = {
+    "driver": _driver,
+    "GPUs": _gpus,
+    "memory": _memory,
+    "storage": _storage,
+    "limits": _limits,
+    "system": _system,
+    "network": _network,
+    "kernel log": _kernel_log,
+    "interpreter": _interpreter,
+    "packages": _packages,
+    "CUDA libraries": _cuda_libraries,
+    "extensions": _extensions,
+    "engine": _engine,
+    "imports": _imports,
+}

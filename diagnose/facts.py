@@ -8,7 +8,7 @@ line of the checklist that a finding about this fact belongs to.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from msgspec import Struct
 
@@ -322,15 +322,18 @@ def describe(name: str) -> FactKind | None:
     exact = _EXACT.get(name)
     if exact is not None:
         return exact
-    return next((kind for pattern, kind in _STARRED if pattern.fullmatch(name)), None)
+    return next((kind for pattern, kind in _starred() if pattern.fullmatch(name)), None)
 
 
 _EXACT = {kind.name: kind for kind in CATALOGUE}
-_STARRED = [
-    (re.compile(re.escape(kind.name).replace(r"\*", r"[\w*+-]+")), kind)
-    for kind in sorted(CATALOGUE, key=lambda kind: kind.name.startswith("*"))
-    if "*" in kind.name
-]
+
+
+@cache
+def _starred() -> list[tuple[re.Pattern[str], FactKind]]:
+    """Names with `*` as patterns, `*.version` last; made on first use, since start-up does not need them."""
+    kinds = [kind for kind in CATALOGUE if "*" in kind.name]
+    kinds.sort(key=lambda kind: kind.name.startswith("*"))
+    return [(re.compile(re.escape(kind.name).replace(r"\*", r"[\w*+-]+")), kind) for kind in kinds]
 
 
 def shown(name: str, value: str | int | float | bool) -> str:

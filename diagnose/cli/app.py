@@ -193,6 +193,18 @@ def list_rules(
     raise typer.Exit(run(family, rules or []))
 
 
+@rules_app.command("facts")
+def list_facts(
+    part: Annotated[
+        str, typer.Argument(metavar="WORD", help="Only facts with this in their name or meaning.", show_default=False)
+    ] = "",
+) -> None:
+    """List the facts that a rule may ask for."""
+    from diagnose.cli.rules import list_facts as run
+
+    raise typer.Exit(run(part))
+
+
 @rules_app.command("lint")
 def lint(
     paths: Annotated[

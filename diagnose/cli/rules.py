@@ -1,4 +1,4 @@
-"""`llmdoctor rules list | lint | new`."""
+"""`llmdoctor rules list | facts | lint | new`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from diagnose import places, ruleset
+from diagnose import facts, places, ruleset
 from diagnose.errors import DoctorError, Mistake
 from diagnose.proof import prove_rule
 from diagnose.rules import ID, bundled_taxonomy, rule_paths, survey_rules
@@ -54,6 +54,20 @@ def list_rules(family: str | None, extra: list[str]) -> int:
         mark = " (retired)" if rule.retired else ""
         typer.echo(f"  {rule.id:<48} {rule.severity:<8} {render_general(rule.title)}{mark}")
     typer.echo(f"\n{len(shown)} rules", err=True)
+    return 0
+
+
+def list_facts(part: str) -> int:
+    """Print the facts that a rule may ask for, by the line of the checklist that they belong to."""
+    chosen = [kind for kind in facts.CATALOGUE if part.lower() in f"{kind.name} {kind.area} {kind.meaning}".lower()]
+    if not chosen:
+        raise DoctorError(f"no fact has {part!r} in its name, area or meaning; `llmdoctor rules facts` lists them all")
+    for area in dict.fromkeys(kind.area for kind in chosen):
+        typer.echo(f"{area}")
+        for kind in chosen:
+            if kind.area == area:
+                typer.echo(f"  {kind.name:<36} {kind.type:<8} {kind.meaning}")
+    typer.echo(f"\n{len(chosen)} facts", err=True)
     return 0
 
 

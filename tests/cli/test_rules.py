@@ -111,3 +111,11 @@ def test_a_new_rule_where_nothing_can_be_written(runner: CliRunner, tmp_path: Pa
     (tmp_path / "file").write_text("")
     done = runner.invoke(app, ["rules", "new", "my-trouble", "--into", "file/below"])
     assert str(done.exception) == "file/below/my-trouble.yaml: Not a directory"
+
+
+def test_the_facts_are_listed_by_area(runner: CliRunner) -> None:
+    """A word narrows the list; one that nothing has is told."""
+    done = runner.invoke(app, ["rules", "facts", "compute_capability"])
+    assert (done.exit_code, "GPUs\n  gpu.*.compute_capability" in done.output) == (0, True)
+    missing = runner.invoke(app, ["rules", "facts", "no-such-fact"])
+    assert "no fact has 'no-such-fact'" in str(missing.exception)

@@ -1,0 +1,63 @@
+"""Reading files that others wrote: never more than asked for, never a device or a pipe, never an exception for bad text."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+HEAD = 64 << 10
+MOST = 8 << 20
+
+
+def read_bytes(path: str, most: int = MOST) -> bytes | None:
+    """The first `most` bytes of a plain file; None if there is none, or it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        state = os.fstat(fd)
+        if not stat.S_ISREG(state.st_mode):
+            return None
+        if state.st_size <= most:  # also what /proc and /sys say of files that have something in them: 0
+            most = max(state.st_size, HEAD if not state.st_size else 0)
+        parts = []
+        while most > 0:
+            part = os.read(fd, most)
+            if not part:
+                break
+            parts.append(part)
+            most -= len(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def read_text(path: str, most: int = MOST) -> str | None:
+    """As `read_bytes`, decoded as UTF-8 with what is not UTF-8 replaced."""
+    data = read_bytes(path, most)
+    return None if data is None else data.decode("utf-8", "replace")
+
+
+def names_in(folder: str) -> list[str] | None:
+    """The names in a folder, sorted; None if it is no folder or cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except (OSError, ValueError):
+        return None
+
+
+def why_unreadable(path: str) -> str:
+    """In words, why a file or folder cannot be read; nothing if it can."""
+    try:
+        if os.path.isdir(path):
+            os.listdir(path)
+        else:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -535,6 +535,7 @@ DEEP: tuple[FactKind, ...] = (
         ("probe.*.message", "text", "its message, the first 500 characters"),
         ("probe.*.signal", "text", "name of the signal that ended a probe: SIGSEGV"),
         ("probe.*.module", "text", "module or name that was being imported last: vllm._C"),
+        ("probe.*.statement", "text", "Python statement to try that by hand: import torch, vllm._C"),
         ("probe.*.frame", "text", "where a probe was when it hung or crashed: torch/__init__.py:321 in _load_global_deps"),
         ("probe.*.package", "text", "distribution that a probe imports; not there for other probes"),
         ("probe.*.lazy", "flag", "whether a name was asked for whose module is loaded only then, beside the plain import"),

@@ -168,8 +168,9 @@ def _facts(prefix: str, made: _Tried) -> Iterator[Fact]:
     for key in ("exception", "message"):
         if tried.result == "failed" and tried.told.get(key):
             yield Fact(f"{prefix}.{key}", tried.told[key], made.origin)
-    if tried.told.get("module"):
-        yield Fact(f"{prefix}.module", tried.told["module"], made.origin)
+    for key in ("module", "statement"):
+        if tried.told.get(key):
+            yield Fact(f"{prefix}.{key}", tried.told[key], made.origin)
     frame = where_it_was(tried.text) if tried.result in ("hang", "signal") else ""
     if frame:
         yield Fact(f"{prefix}.frame", frame, made.origin)

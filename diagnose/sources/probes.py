@@ -21,7 +21,7 @@ def told_raised(prefix=""):
     tell(prefix + "message", str(error))
     while trace.tb_next is not None and trace.tb_frame.f_code.co_filename in ("<string>", "<probe>"):
         trace = trace.tb_next
-    sys.__excepthook__(kind, error, trace)
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
     sys.stderr.flush()
 def there(name):
     import importlib.util
@@ -246,13 +246,18 @@ PACKAGES: tuple[Package, ...] = (
 
 
 def importing(package: Package) -> str:
-    """The code that imports a package."""
-    lines = ["import torch"] if package.torch == "must" else []
+    """The code that imports a package. Before each step it tells the module, and a statement to try it by hand."""
+    first = "torch, " if package.torch == "must" else ""
+    lines = [f"import {first.rstrip(', ')}"] if first else []
     for module in package.modules:
-        lines += [f"tell('module', {module!r})", f"import {module}"]
+        lines += _step(module, f"import {first}{module}")
     for module in package.maybe:
-        lines += [f"if there({module!r}):", f"    tell('module', {module!r})", f"    import {module}"]
+        lines += [f"if there({module!r}):", *(f"    {line}" for line in _step(module, f"import {first}{module}"))]
     for name in package.names:
         module, _, attribute = name.partition(":")
-        lines += [f"tell('module', {module + '.' + attribute!r})", f"from {module} import {attribute}"]
+        lines += _step(f"{module}.{attribute}", f"from {module} import {attribute}")
     return "\n".join(lines)
+
+
+def _step(module: str, statement: str) -> list[str]:
+    return [f"tell('module', {module!r}); tell('statement', {statement!r})", statement]

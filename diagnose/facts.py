@@ -304,7 +304,7 @@ HOST: tuple[FactKind, ...] = (
         ("setting.nccl_debug_known", "flag", "whether the value of NCCL_DEBUG is one that NCCL reads"),
         ("setting.locale_utf8", "flag", "whether Python will take UTF-8 for files and output"),
         ("setting.nodes", "number", "machines that the job runs on, as the launcher's variables tell"),
-        ("setting.omp_threads", "number", "OMP_NUM_THREADS as a number"),
+        ("setting.omp_threads", "number", "OMP_NUM_THREADS as a number; 0 if it is not set"),
     ),
     *_kinds("host", "network",
         ("network.interfaces", "text", "names of the network interfaces"),
@@ -317,6 +317,7 @@ HOST: tuple[FactKind, ...] = (
         ("network.ucx_missing", "text", "names in UCX_NET_DEVICES that are no device here, or none"),
         ("network.host_resolves", "flag", "whether this machine's own name has an address without asking a name server"),
         ("network.host_address", "text", "what that address is: loopback, own, other (no interface here has it) or none"),
+        ("network.gloo_binds", "text", "what gloo will listen on: named (GLOO_SOCKET_IFNAME), or the kind of network.host_address"),
         ("network.master_address", "text", "what MASTER_ADDR is here: loopback, own or other"),
         ("network.master_port_taken", "flag", "whether something listens on MASTER_PORT here"),
         ("network.master_port_owner", "text", "the process that does"),
@@ -578,6 +579,7 @@ CHECK: tuple[FactKind, ...] = (
         ("wanted.name", "text", "what `--for` named: vllm, sglang, transformers, llama-cpp, trl, deepspeed, a model type"),
         ("wanted.kind", "text", "package, program or model-type"),
         ("wanted.installed", "flag", "whether the package or program that `--for` named is there"),
+        ("wanted.torch", "flag", "whether torch is in the environment, where `--for` named a package"),
     ),
 )  # fmt: skip
 

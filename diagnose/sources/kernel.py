@@ -1,8 +1,9 @@
 """The kernel's log → facts and the lines that matter: GPU faults (Xid), the out-of-memory killer, crashes, bus and disk.
 
 The log is read from /dev/kmsg, else asked of `dmesg` or `journalctl`; it holds what happened since the machine started.
-Of each kind of trouble the count, the age of the newest line in seconds and what that line tells become facts. The lines of the
-last day are handed on as a text, so that the rules for logs see them too.
+Of each kind of trouble the count, the age of the newest line in seconds and what that line tells become facts. Lines that are
+new enough to tell of a state that still holds are handed on as a text, so that the rules for logs see them too: what a
+program did wrong for some minutes, what the hardware did for an hour, and a GPU that is gone from its bus for a day.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from msgspec import Struct
 from diagnose.model import Fact, Output, Reading, Step, Unchecked
 from diagnose.sources import proc
 
-DAY = 86400.0
+JUST_NOW, HOUR, DAY = 600.0, 3600.0, 86400.0
 MOST_BYTES = 16 << 20
 """How much of the log is read."""
 KEEP = 20
@@ -41,8 +42,6 @@ class Kind(Struct, frozen=True):
 
     name: str
     pattern: str
-    told: bool = True
-    """Whether its lines are handed on to the rules for logs."""
 
 
 _PROGRAM = r"(?P<process>(?:pt_|ray::|VLLM|vllm|sglang|python|ipython|jupyter|torchrun|accelerate|deepspeed|llama|ollama|uvicorn|gunicorn|text-generation|tritonserver|trtllm|mpirun)[^\[\n]{0,40})"
@@ -59,18 +58,18 @@ KINDS = (
     Kind("bar_invalid", r"NVRM: This PCI I/O region assigned to your NVIDIA device is invalid"),
     Kind("probe_not_called", r"NVRM: The NVIDIA probe routine was not called"),
     Kind("module_refused", r"(?P<reason>nvidia: disagrees about version of symbol|nvidia: Unknown symbol|nvidia: version magic|(?:modprobe|systemd-udevd|insmod): unsigned module loading is restricted|Loading of (?:unsigned module|module with unavailable key|nvidia\S*) is rejected)"),
-    Kind("pcie_error", r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \((?P<severity>Fatal|Non-Fatal)\)", told=False),
-    Kind("pcie_corrected", r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able)", told=False),
-    Kind("iommu_fault", r"(?:DMAR: \[DMA (?:Read|Write)[^\]]{0,20}\] Request device \[(?P<device>[0-9a-fA-F:.]{7,12})\]|AMD-Vi: Event logged \[IO_PAGE_FAULT (?:device=(?P<amd>[0-9a-f:.]{7,12}))?)", told=False),
-    Kind("hung_task", r"INFO: task (?P<process>.{1,40}):(?P<pid>\d+) blocked for more than (?P<seconds>\d+) seconds", told=False),
-    Kind("lockup", r"(?:BUG: soft lockup - CPU#\d+ stuck|Watchdog detected hard LOCKUP|rcu: INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stall)", told=False),
-    Kind("nfs_silent", r"nfs: server (?P<server>\S{1,100}) not responding", told=False),
-    Kind("disk_error", r"(?:(?:Buffer )?I/O error,? (?:on )?dev (?P<device>(?:sd|hd|vd|xvd|nvme|md|dm-|mmcblk|bcache)[\w-]{0,30})|nvme (?P<nvme>nvme\d+): (?:I/O .{0,40}timeout|controller is down|Device not ready))", told=False),
-    Kind("file_system_error", r"(?:EXT4-fs error \(device (?P<device>[\w-]{1,40})\)|EXT4-fs \((?P<remounted>[\w-]{1,40})\): Remounting filesystem read-only|XFS \((?P<xfs>[\w-]{1,40})\): (?:Corruption|Metadata corruption|metadata I/O error|Filesystem has been shut down)|BTRFS (?:error|critical) \(device (?P<btrfs>[\w-]{1,40}))", told=False),
-    Kind("machine_check", r"(?:mce: \[Hardware Error\]: CPU \d+: Machine Check|\[Hardware Error\]: event severity: (?:fatal|recoverable)|EDAC \w+: \d+ UE |Memory failure: 0x[0-9a-f]+: (?:recovery action|Killing))", told=False),
-    Kind("memory_corrected", r"EDAC \w+: \d+ CE ", told=False),
-    Kind("cpu_throttled", r"temperature above threshold, cpu clock throttled", told=False),
-    Kind("nouveau", r"^nouveau [0-9a-f:.]{7,12}: (?:NVIDIA|vgaarb: deactivate)", told=False),
+    Kind("pcie_error", r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): (?:AER: )?PCIe Bus Error: severity=Uncorrect(?:ed|able) \((?P<severity>Fatal|Non-Fatal)\)"),
+    Kind("pcie_corrected", r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]): (?:AER: )?PCIe Bus Error: severity=Correct(?:ed|able)"),
+    Kind("iommu_fault", r"(?:DMAR: \[DMA (?:Read|Write)[^\]]{0,20}\] Request device \[(?P<device>[0-9a-fA-F:.]{7,12})\]|AMD-Vi: Event logged \[IO_PAGE_FAULT (?:device=(?P<amd>[0-9a-f:.]{7,12}))?)"),
+    Kind("hung_task", r"INFO: task (?P<process>.{1,40}):(?P<pid>\d+) blocked for more than (?P<seconds>\d+) seconds"),
+    Kind("lockup", r"(?:BUG: soft lockup - CPU#\d+ stuck|Watchdog detected hard LOCKUP|rcu: INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stall)"),
+    Kind("nfs_silent", r"nfs: server (?P<server>\S{1,100}) not responding"),
+    Kind("disk_error", r"(?:(?:Buffer )?I/O error,? (?:on )?dev (?P<device>(?:sd|hd|vd|xvd|nvme|md|dm-|mmcblk|bcache)[\w-]{0,30})|nvme (?P<nvme>nvme\d+): (?:I/O .{0,40}timeout|controller is down|Device not ready))"),
+    Kind("file_system_error", r"(?:EXT4-fs error \(device (?P<device>[\w-]{1,40})\)|EXT4-fs \((?P<remounted>[\w-]{1,40})\): Remounting filesystem read-only|XFS \((?P<xfs>[\w-]{1,40})\): (?:Corruption|Metadata corruption|metadata I/O error|Filesystem has been shut down)|BTRFS (?:error|critical) \(device (?P<btrfs>[\w-]{1,40}))"),
+    Kind("machine_check", r"(?:mce: \[Hardware Error\]: CPU \d+: Machine Check|\[Hardware Error\]: event severity: (?:fatal|recoverable)|EDAC \w+: \d+ UE |Memory failure: 0x[0-9a-f]+: (?:recovery action|Killing))"),
+    Kind("memory_corrected", r"EDAC \w+: \d+ CE "),
+    Kind("cpu_throttled", r"temperature above threshold, cpu clock throttled"),
+    Kind("nouveau", r"^nouveau [0-9a-f:.]{7,12}: (?:NVIDIA|vgaarb: deactivate)"),
 )  # fmt: skip
 """Beside these, Xid and the out-of-memory killer are read by themselves."""
 
@@ -82,6 +81,7 @@ _RECOVERY = re.compile(
     r"GPU recovery action changed from 0x[0-9a-fA-F]+ \([^)]{0,60}\) to 0x[0-9a-fA-F]+ \((?P<action>[^)]{1,60})\)"
 )
 _LOADED = "NVRM: loading NVIDIA UNIX"
+_OF_ONE_DRIVER = ("open_module_needed", "gpu_unsupported", "gpu_init_failed", "bar_invalid", "probe_not_called")
 _KILL = re.compile(
     r"(?P<scope>Memory cgroup out of memory|Out of memory[^:\n]{0,40}): Kill(?:ed)? process (?P<pid>\d{1,10}) \((?P<process>[^)\n]{1,60})\)"
 )
@@ -111,7 +111,7 @@ class _Seen(Struct):
 def read(
     root: str = "/", environ: Mapping[str, str] | None = None, now: float | None = None, run: Run | None = None
 ) -> Iterator[Reading]:
-    """The facts `kernel.*` and the lines of the last day.
+    """The facts `kernel.*` and the lines that are new enough to matter still.
 
     `now` is the seconds since the machine started (by the clock that the log uses), `run` asks a command for its output.
     """
@@ -147,6 +147,8 @@ class _Findings:
             return
         if _LOADED in record.text:
             self._loaded = record.time
+            for name in _OF_ONE_DRIVER:  # another try of the driver, or another driver
+                self._kinds.pop(name, None)
         xid = _XID.search(record.text)
         if xid:
             self._take_xid(record, xid)
@@ -221,16 +223,40 @@ class _Findings:
             yield Fact("kernel.recovery_action", self._recovery[0], origin)
 
     def text(self, now: float) -> str:
-        """The lines of the last day that a rule for logs can read, in order."""
+        """The lines that a rule for logs can read and that tell of a state that still holds, in order."""
         kept: list[Record] = []
-        told = {"oom_kill"} | {kind.name for kind in KINDS if kind.told}
         for name, seen in self._kinds.items():
-            kept += seen.lines if name in told else ()
+            kept += _newer(seen, now - _TOLD[name]) if name in _TOLD else ()
         for code, seen in self._xids.items():
-            after = seen.time > self._loaded
-            kept += seen.lines if after and xid(code).get("action", "unknown") != "ignore" else ()
-        recent = sorted((record for record in kept if now - record.time <= DAY), key=lambda record: record.time)
-        return "".join(f"[{record.time:12.6f}] {record.text.replace(chr(10), f'{chr(10)}    ')}\n" for record in recent)
+            action = xid(code).get("action", "unknown")
+            if seen.time > self._loaded and action in _TOLD:
+                kept += _newer(seen, now - _TOLD[action])
+        kept.sort(key=lambda record: record.time)
+        return "".join(_line(record) for record in kept)
+
+
+_TOLD: Mapping[str, float] = {
+    "application": JUST_NOW,
+    "oom_kill": JUST_NOW,
+    "hardware": HOUR,
+    "link": HOUR,
+    "reset": HOUR,
+    "reboot": DAY,
+    "sxid": HOUR,
+    "api_mismatch": HOUR,
+    "open_module_needed": DAY,
+    "gpu_unsupported": DAY,
+    "gpu_init_failed": HOUR,
+}
+"""For how many seconds the lines of a kind, or of an Xid that asks for an action, are handed on to the rules for logs."""
+
+
+def _newer(seen: _Seen, since: float) -> list[Record]:
+    return [record for record in seen.lines if record.time >= since]
+
+
+def _line(record: Record) -> str:
+    return f"[{record.time:12.6f}] {record.text.replace(chr(10), f'{chr(10)}    ')}\n"
 
 
 def _new() -> _Seen:

@@ -51,7 +51,7 @@ def read(environ: Mapping[str, str], root: str = "/", addresses: Addresses | Non
     devices = infiniband(root)
     yield from _infiniband(devices, root)
     yield from _named_interfaces(environ, known, devices)
-    yield from _host_name(root, known)
+    yield from _host_name(environ, root, known)
     yield from _meeting_point(environ, root, known)
     yield Step("looking which ports are in use")
     yield from _ports(environ, root)
@@ -223,21 +223,28 @@ def _services(root: str) -> list[str]:
     return re.sub(r"\[[^\]]*\]", " ", line[1]).split() if line else []
 
 
-def _host_name(root: str, known: Sequence[Interface]) -> Iterator[Reading]:
+def _host_name(environ: Mapping[str, str], root: str, known: Sequence[Interface]) -> Iterator[Reading]:
+    """What this machine's own name leads to; gloo binds to that address unless it is told an interface."""
+    kind, origin = _own_address(root, known)
+    if kind:
+        yield Fact("network.host_resolves", kind != "none", origin)
+        yield Fact("network.host_address", kind, origin)
+    if environ.get("GLOO_SOCKET_IFNAME"):
+        yield Fact("network.gloo_binds", "named", "GLOO_SOCKET_IFNAME")
+    elif kind:
+        yield Fact("network.gloo_binds", kind, origin)
+
+
+def _own_address(root: str, known: Sequence[Interface]) -> tuple[str, str]:
+    """Kind of address of this machine's own name, and who says so; empty if only a name server could tell."""
     name = proc.word(root, "/proc/sys/kernel/hostname")
-    if not name:
-        return
     listed = hosts(root).get(name.lower(), [])
     services = _services(root)
-    if listed:
-        yield Fact("network.host_resolves", True, "/etc/hosts")
-        yield Fact("network.host_address", kind_of(listed, known), "/etc/hosts")
-    elif "myhostname" in services:
-        yield Fact("network.host_resolves", True, "/etc/nsswitch.conf")
-        yield Fact("network.host_address", "own", "/etc/nsswitch.conf")
-    elif services == ["files"]:
-        yield Fact("network.host_resolves", False, "/etc/hosts")
-        yield Fact("network.host_address", "none", "/etc/hosts")
+    if name and listed:
+        return kind_of(listed, known), "/etc/hosts"
+    if name and "myhostname" in services:
+        return "own", "/etc/nsswitch.conf"
+    return ("none", "/etc/hosts") if name and services == ["files"] else ("", "")
 
 
 def _meeting_point(environ: Mapping[str, str], root: str, known: Sequence[Interface]) -> Iterator[Reading]:

@@ -66,9 +66,9 @@ _SECRET_VALUE = re.compile(
 
 _ALLOCATOR_KEYS: Final = words(
     """
-    backend expandable_segments garbage_collection_threshold graph_capture_record_stream_reuse
-    max_non_split_rounding_mb max_split_size_mb per_process_memory_fraction pinned_max_cached_size_mb
-    pinned_max_power2_size_mb pinned_max_round_threshold_mb pinned_num_register_threads
+    backend expandable_segments expandable_segments_handle_type garbage_collection_threshold graph_capture_record_stream_reuse
+    large_segment_size_mb max_non_split_rounding_mb max_split_size_mb per_process_memory_fraction pinned_free_catch_all
+    pinned_max_cached_size_mb     pinned_max_power2_size_mb pinned_max_round_threshold_mb pinned_num_register_threads
     pinned_reserve_segment_size_mb pinned_use_background_threads pinned_use_cuda_host_register
     pinned_use_hip_host_register release_lock_on_cudamalloc release_lock_on_hipmalloc roundup_power2_divisions
     roundup_bypass_threshold_mb throw_on_cudamalloc_oom use_cuda_host_register
@@ -169,8 +169,9 @@ def _nodes(environ: Mapping[str, str]) -> Iterator[Reading]:
 
 
 def _threads(environ: Mapping[str, str]) -> Iterator[Reading]:
-    count = number(environ.get("OMP_NUM_THREADS", "").partition(",")[0])
-    if count:
+    text = environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    count = number(text)
+    if count or not text.strip():
         yield Fact("setting.omp_threads", count, "OMP_NUM_THREADS")
 
 

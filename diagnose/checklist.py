@@ -96,10 +96,14 @@ def _memory(values: _Values) -> str:
 
 
 def _storage(values: _Values) -> str:
-    places = (("models", "model cache"), ("temporary", "temporary files"), ("work", "working directory"))
-    return ", ".join(
-        text for key, words in places for text in _told(values, f"storage.{key}.free", f"{{}} free for the {words}")
-    )
+    """Free room by file system: folders on one and the same are told together."""
+    words = {"models": "model cache", "temporary": "temporary files", "work": "working directory"}
+    rooms: dict[tuple[Value, Value], list[str]] = {}
+    for key, name in words.items():
+        free, total = values.get(f"storage.{key}.free"), values.get(f"storage.{key}.total")
+        if free is not None and total is not None:
+            rooms.setdefault((shown(f"storage.{key}.free", free), total), []).append(name)
+    return "; ".join(f"{free} free for {', '.join(names)}" for (free, _), names in rooms.items())
 
 
 def _limits(values: _Values) -> str:
@@ -129,31 +133,53 @@ def _network(values: _Values) -> str:
 
 
 def _kernel_log(values: _Values) -> str:
-    return ""
+    """How many faults the kernel told since the start, of the kinds that matter here."""
+    kinds = {
+        "kernel.xids": "Xid",
+        "kernel.oom_kill.count": "out-of-memory kills",
+        "kernel.crash.count": "crashed programs",
+        "kernel.pcie_error.count": "PCIe errors",
+        "kernel.machine_check.count": "machine checks",
+        "kernel.disk_error.count": "disk errors",
+    }
+    told = [f"{values[name]} {words}" for name, words in kinds.items() if values.get(name)]
+    if told:
+        return f"{', '.join(told)} since the start"
+    return "no faults of GPUs, memory or disks since the start" if "kernel.log" in values else ""
 
 
 def _interpreter(values: _Values) -> str:
-    return ", ".join(_told(values, "python.version", "Python {}"))
-
-
-def _packages(values: _Values) -> str:
-    count = sum(name.endswith(".version") for name in values)
-    return f"{count}" if count else ""
-
-
-def _cuda_libraries(values: _Values) -> str:
     return ", ".join(
-        _told(values, "torch.cuda", "torch built with CUDA {}") + _told(values, "cuda.toolkit", "toolkit {}")
+        _told(values, "python.version", "Python {}") + _told(values, "python.kind") + _told(values, "python.path")
     )
 
 
+def _packages(values: _Values) -> str:
+    told = _told(values, "packages.count", "{} distributions")
+    unmet = values.get("unmet.count")
+    if unmet is not None:
+        told.append(f"{unmet} requirements not met" if unmet else "all requirements met")
+    return ", ".join(told)
+
+
+def _cuda_libraries(values: _Values) -> str:
+    torch = _told(values, "torch.version", "torch {}")
+    torch += _told(values, "torch.cuda", "for CUDA {}") + _told(values, "torch.hip", "for ROCm {}")
+    torch += ["for the CPU only"] if values.get("torch.cpu_only") is True else []
+    others = _told(values, "cuda.families", "CUDA wheels of {}") + _told(values, "cuda.toolkit", "toolkit {}")
+    return ", ".join(([" ".join(torch)] if torch else []) + others)
+
+
 def _extensions(values: _Values) -> str:
-    return ""
+    names = [name.split(".")[1] for name in values if name.startswith("extension.") and name.endswith(".file")]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _engine(values: _Values) -> str:
-    there = [f"{name} {values[f'{name}.version']}" for name in ENGINES if f"{name}.version" in values]
-    return ", ".join(there)
+    told = [f"{name} {values[f'{name}.version']}" for name in ENGINES if f"{name}.version" in values]
+    if "wanted.name" in values and values.get("wanted.installed") is False:
+        told.insert(0, f"{values['wanted.name']}: not there")
+    return ", ".join(told)
 
 
 def _imports(values: _Values) -> str:

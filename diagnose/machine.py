@@ -12,6 +12,7 @@ from diagnose.collect import case_of_text
 from diagnose.errors import InputError
 from diagnose.model import Case, Event, Fact, Output, Reading, Unchecked
 from diagnose.ruleset import RuleSet
+from diagnose.sources.banner import KNOWN_PACKAGES, canonical
 from diagnose.sources.child import Source, read_all
 
 SECONDS = 25.0
@@ -23,6 +24,12 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "ollama": ("ollama",),
 }
 """What `--for` may name that is a program on the path rather than a Python package (or may be either)."""
+ALIASES: Mapping[str, str] = {
+    "llama-server": "llama-cpp",
+    "llamacpp": "llama-cpp",
+    "pytorch": "torch",
+    "llama-factory": "llamafactory",
+}
 
 
 class Request(Struct, frozen=True):
@@ -123,25 +130,46 @@ def _deep(request: Request, interpreter: str, facts: Mapping[str, Fact]) -> Sour
 
 def _wanted(request: Request, facts: Mapping[str, Fact]) -> list[Reading]:
     """The facts of what `--for` names: a package of the environment, a program on the path, or a model type."""
-    name = request.wanted
-    if not name:
+    if not request.wanted:
         return []
-    kind, there = wanted_kind(name), False
+    name = wanted_name(request.wanted)
+    kind, installed = wanted_kind(name), f"{name}.version" in facts
+    if not kind and not installed:
+        return [Unchecked(f"--for {request.wanted}", _unknown(name))]
+    found: list[Reading] = [Fact("wanted.name", name, "--for"), Fact("wanted.kind", kind or "package", "--for")]
     if kind == "program":
-        there = any(f"{item}.version" in facts or which(item, path=request.environ.get("PATH")) for item in PROGRAMS[name])
-    elif kind == "package":
-        there = f"{name}.version" in facts
-    found: list[Reading] = [Fact("wanted.name", name, "--for"), Fact("wanted.kind", kind, "--for")]
+        programs = PROGRAMS[name]
+        installed = any(
+            f"{item}.version" in facts or which(item, path=request.environ.get("PATH")) for item in programs
+        )
     if kind != "model-type" and "python.version" in facts:
-        found.append(Fact("wanted.installed", there, "--for"))
+        found.append(Fact("wanted.installed", installed, "--for"))
+        found.append(Fact("wanted.torch", "torch.version" in facts, "--for"))
     return found
 
 
+def wanted_name(text: str) -> str:
+    """What `--for` names as it is looked up: a model type as it is, anything else like a distribution's name."""
+    name = text.strip().lower()
+    return name if name in compat.model_types() else ALIASES.get(canonical(name), canonical(name))
+
+
 def wanted_kind(name: str) -> str:
-    """Whether a name that was wanted is a program, a model type of the tables, or else a package."""
+    """Whether a name is a program, a model type of the tables or a package of this field; empty for any other."""
     if name in PROGRAMS:
         return "program"
-    return "model-type" if name in compat.model_types() else "package"
+    if name in compat.model_types():
+        return "model-type"
+    return "package" if name in KNOWN_PACKAGES else ""
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    known = [*PROGRAMS, *KNOWN_PACKAGES, *compat.model_types()]
+    close = get_close_matches(name, known, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"it is no package of this environment, and no engine, library or model type that is known{hint}"
 
 
 def joined(log: Case, machine: Case) -> Case:

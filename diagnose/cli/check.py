@@ -69,11 +69,12 @@ def case_of(rules: RuleSet, target: Target) -> Case:
 
 
 def _complain(target: Target, case: Case) -> None:
-    """An interpreter that was named and cannot be read is bad input: the rest was checked, the exit code is 2."""
-    if target.python and not target.case:
-        for item in case.unchecked:
-            if item.what == "the Python environment":
-                raise InputError(item.why)
+    """An interpreter or a `--for` that was named and is not there is bad input: the rest was checked, the exit code is 2."""
+    named = [f"--for {target.wanted}"] if target.wanted else []
+    named += ["the Python environment"] if target.python else []
+    wrong = [item for item in case.unchecked if item.what in named and not target.case]
+    if wrong:
+        raise InputError("\n".join(f"{item.what}: {item.why}" for item in wrong))
 
 
 class _Progress:

@@ -51,7 +51,7 @@ def _one(name: str) -> _Reader:
 def _package(found: re.Match[str]) -> _Reading:
     name = canonical(found["name"])
     name = "torch" if name == "pytorch" else name  # conda's name for it
-    if name in _KNOWN:
+    if name in KNOWN_PACKAGES:
         yield f"{name}.version", found["version"].lstrip("v")
 
 
@@ -95,7 +95,7 @@ def _engine(name: str) -> _Reader:
         yield "engine.name", name
         version = found["version"].lstrip("v").rstrip(").,;")
         yield "engine.version", version
-        if name in _KNOWN:
+        if name in KNOWN_PACKAGES:
             yield f"{name}.version", version
         if found.re.groups > 1 and found["arguments"]:
             yield from _keyword_arguments(found["arguments"])
@@ -158,7 +158,8 @@ def _llama_device(found: re.Match[str]) -> _Reading:
         yield f"gpu.{found['index']}.compute_capability", found["capability"]
 
 
-_KNOWN = frozenset(_PACKAGES)
+KNOWN_PACKAGES = frozenset(_PACKAGES)
+"""Distributions of this field, whose versions a text may tell."""
 
 # (texts that such a line contains, its pattern, what it tells)
 _READERS: tuple[tuple[tuple[str, ...], str, _Reader], ...] = (

@@ -124,19 +124,13 @@ def attempt_all(commands: Sequence[Command], folder: str, seconds: float, mark: 
             try:
                 children.append(_start(command, folder, mark))
             except (OSError, ValueError) as error:
-                return [Attempt("failed", 0.0, refused=_reason(error, folder))] * len(commands)
+                return [Attempt("failed", 0.0, refused=getattr(error, "strerror", None) or str(error))] * len(commands)
         _follow(children, started + seconds)
         return [_outcome(child) for child in children]
     finally:
         for child in children:
             _end(child)
         sweep(mark)
-
-
-def _reason(error: Exception, folder: str) -> str:
-    reason = getattr(error, "strerror", None) or str(error)
-    named = getattr(error, "filename", None)
-    return f"the folder {folder} cannot be entered: {reason}" if named and str(named) == folder else str(reason)
 
 
 def _start(command: Command, folder: str, mark: str) -> _Child:

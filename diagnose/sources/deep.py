@@ -115,6 +115,9 @@ def read(
 
 
 def _read(bench: _Bench, installed: Mapping[str, str], gpu_count: int) -> Iterator[Reading]:
+    if not (os.path.isdir(bench.folder) and os.access(bench.folder, os.X_OK)):
+        yield Unchecked("the deep checks", f"the folder {bench.folder} cannot be entered")
+        return
     if not (yield from _starts(bench)):
         return
     torch, built_for_gpu = yield from _torch(bench, installed)
@@ -337,8 +340,7 @@ def _product(made: _Tried, device: str) -> Iterator[Reading]:
 
 def _collectives(bench: _Bench, devices: int, gpu_count: int) -> Generator[Reading, None, None]:
     """A sum over processes: gloo on the CPU, NCCL on the devices; alone first, then all of them together."""
-    several = min(max(devices, gpu_count), MOST_DEVICES)
-    wanted = [("gloo", 1), ("gloo", several)] if several > 1 else [("gloo", 1)]
+    wanted = [("gloo", 1), ("gloo", 2)] if max(devices, gpu_count) > 1 else [("gloo", 1)]
     wanted += [("nccl", count) for count in sorted({1, devices}) if devices]
     broken: set[str] = set()
     for backend, ranks in wanted:

@@ -72,7 +72,7 @@ class _Bench(Struct, frozen=True):
     until: float
 
     def command(self, code: str, *options: str) -> Command:
-        words = (self.interpreter, *options, "-X", "faulthandler", "-c", probes.program(code))
+        words = (self.interpreter, *options, "-c", probes.program(code))
         return Command(words, self.environ)
 
 
@@ -179,8 +179,12 @@ def _facts(prefix: str, made: _Tried) -> Iterator[Fact]:
         yield Fact(f"{prefix}.frame", frame, made.origin)
 
 
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+.*\(most recent call first\):", re.MULTILINE)
-_FRAME = re.compile(r'^  File "(?P<file>[^"\n]{1,500})", line (?P<line>\d+) in (?P<function>.{1,200})$', re.MULTILINE)
+_THREAD = re.compile(
+    r"^(?:\[rank\d+\]: )?(?:Current thread|Thread) 0x[0-9a-f]+.*\(most recent call first\):", re.MULTILINE
+)
+_FRAME = re.compile(
+    r'^(?:\[rank\d+\]: )?  File "(?P<file>[^"\n]{1,500})", line (?P<line>\d+) in (?P<function>.{1,200})$', re.MULTILINE
+)
 _INSTALLED = re.compile(r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/(?=python\d)")
 
 
@@ -192,7 +196,7 @@ def where_it_was(text: str) -> str:
     threads = list(_THREAD.finditer(text))
     if not threads:
         return ""
-    current = next((found for found in threads if found[0].startswith("Current")), threads[-1])
+    current = next((found for found in threads if "Current thread" in found[0]), threads[-1])
     for found in _FRAME.finditer(text, current.end()):
         if not found["file"].startswith("<"):
             return f"{_INSTALLED.sub('', found['file'])}:{found['line']} in {found['function']}"
@@ -212,7 +216,9 @@ def _starts(bench: _Bench) -> Generator[Reading, None, bool]:
         return False
     if tried.result != "ok":
         yield Step("start the interpreter without its start-up files")
-        bare = attempt(bench.command(probes.START, "-I", "-S"), bench.folder, bench.limits.start, bench.mark)
+        bare = attempt(
+            bench.command(probes.START, "-X", "faulthandler", "-I", "-S"), bench.folder, bench.limits.start, bench.mark
+        )
         yield Fact("probe.python_bare.result", bare.result, "deep: start the interpreter with -I -S")
         yield Unchecked("the deep checks", f"{bench.interpreter} does not start ({_in_words(tried)})")
         return False

@@ -519,7 +519,7 @@ class TestInterpreter:
 
     def test_old_ones(self, tmp_path: Path, rules: RuleSet) -> None:
         """Python 3.6 is checked like any other; an older one is told as too old, and nothing is blamed."""
-        found = {name: shutil.which(name) or _pyenv(name) for name in ("python3.6", "python2.7")}
+        found = {name: _pyenv(name) or shutil.which(name) for name in ("python3.6", "python2.7")}
         if not any(found.values()):
             pytest.skip("no old Python is here")
         if found["python3.6"]:

@@ -508,6 +508,7 @@ PYTHON: tuple[FactKind, ...] = (
         ("extension.*.cuda_needed", "version", "major version of the CUDA runtime that it links to"),
         ("extension.*.torch_built_for", "version", "version of torch that its package says it was built for"),
         ("extension.*.cuda_built_for", "version", "version of CUDA that its package says it was built for"),
+        ("extension.*.cuda_tag", "text", "the same as the indexes of torch write it: cu128"),
         ("extension.*.other_torch", "flag", "whether that is another series than torch's, and it uses torch's C++ interface"),
         ("extension.*.other_cuda", "flag", "whether it is for another CUDA major version than torch"),
         ("extension.*.python_tag", "text", "the Python that its file name is for: cp310"),

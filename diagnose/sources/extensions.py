@@ -44,8 +44,8 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
     ),
     "sgl-kernel": (_Known(rf"sgl_kernel/(?:sm\d+/)?common_ops{_EXT}", "import"),),
     "sglang-kernel": (_Known(rf"sgl_kernel/(?:sm\d+/)?common_ops{_EXT}", "import"),),
-    "torchvision": (_Known(rf"torchvision/_C{_EXT}", "import"),),
-    "torchaudio": (_Known(rf"torchaudio/lib/(?:lib|_)torchaudio{_EXT}", "import"),),
+    "torchvision": (_Known(rf"torchvision/_C(?:_stable)?{_EXT}", "import"),),
+    "torchaudio": (_Known(rf"torchaudio/lib/libtorchaudio{_EXT}", "import"),),
     "torchtext": (_Known(rf"torchtext/lib/libtorchtext{_EXT}", "import"),),
     "torch-scatter": (_Known(r"torch_scatter/_\w+_(?:cpu|cuda)\.so", "import"),),
     "torch-sparse": (_Known(r"torch_sparse/_\w+_(?:cpu|cuda)\.so", "import"),),
@@ -55,7 +55,7 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
     "causal-conv1d": (_Known(rf"causal_conv1d_cuda{_EXT}", "import"),),
     "mamba-ssm": (_Known(rf"selective_scan_cuda{_EXT}", "import"),),
     "deepspeed": (_Known(rf"deepspeed/ops/(?:\w+/)*\w+_op{_EXT}", "use"),),
-    "bitsandbytes": (),
+    "bitsandbytes": (),  # it has a library for each CUDA version; see below
     "auto-gptq": (
         _Known(rf"(?:autogptq_cuda_\w+|autogptq_marlin_cuda|exllama_kernels|exllamav2_kernels){_EXT}", "use"),
     ),
@@ -398,6 +398,8 @@ def _facts(name: str, verdict: Verdict, build: TorchBuild | None, torch_abi: boo
         yield Fact(f"{head}.torch_built_for", built.torch, built.origin)
     if built.cuda:
         yield Fact(f"{head}.cuda_built_for", built.cuda, built.origin)
+        if "." in built.cuda:
+            yield Fact(f"{head}.cuda_tag", f"cu{built.cuda.replace('.', '')}", built.origin)
     if build is None:
         return
     if built.torch and build.version and verdict.needs_torch and not verdict.stable_abi:
@@ -434,26 +436,26 @@ def readable(symbol: str) -> str:
 # --- bitsandbytes
 
 
-def bitsandbytes_facts(
-    dist: Distribution, record: Record | None, build: TorchBuild | None, environ: Mapping[str, str]
-) -> Iterator[Reading]:
-    """Which native libraries bitsandbytes has, and which one it will look for with this torch."""
-    folder = os.path.join(dist.site, "bitsandbytes")
+def bitsandbytes_facts(dist: Distribution, build: TorchBuild | None, environ: Mapping[str, str]) -> Iterator[Reading]:
+    """Which native libraries bitsandbytes has, and whether one of them is what it will look for with this torch."""
+    folder = os.path.join(dist.editable or dist.site, "bitsandbytes")
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         yield Unchecked("bitsandbytes' libraries", error.strerror or str(error))
         return
-    versions = [
-        found[1] for name in names if (found := re.fullmatch(r"libbitsandbytes_cuda(\d+)(?:_nocublaslt)?\.so", name))
-    ]
+    versions = [found[1] for name in names if (found := re.fullmatch(r"libbitsandbytes_cuda(\d+)\.so", name))]
     yield Fact("bitsandbytes.cuda_libraries", ", ".join(versions) or "none", folder)
     if build is None or not build.cuda:
         return
     override = environ.get("BNB_CUDA_VERSION", "")
-    wanted = override.replace(".", "") if override else "".join(build.cuda.split(".")[:2])
-    if re.fullmatch(r"\d{2,4}", wanted):
-        yield Fact("bitsandbytes.cuda_wanted", wanted, "BNB_CUDA_VERSION" if override else build.file)
-        yield Fact("bitsandbytes.cuda_library_there", wanted in versions, folder)
-        if override:
-            yield Fact("bitsandbytes.cuda_overridden", True, "BNB_CUDA_VERSION")
+    wanted = override or "".join(build.cuda.split(".")[:2])
+    if not re.fullmatch(r"\d{2,4}", wanted):
+        return
+    there = wanted in versions
+    # Newer releases take another minor version of the same major; older ones only the very same.
+    if not there and not override and b"_find_cuda_libs" in (read_bytes(os.path.join(folder, "cextension.py")) or b""):
+        there = any(version[:2] == wanted[:2] for version in versions)
+    yield Fact("bitsandbytes.cuda_wanted", wanted, "BNB_CUDA_VERSION" if override else build.file)
+    yield Fact("bitsandbytes.cuda_library_there", there, folder)
+    yield Fact("bitsandbytes.cuda_overridden", bool(override), "BNB_CUDA_VERSION")

@@ -279,6 +279,8 @@ def _overlap_facts(environment: _Environment) -> Iterator[Reading]:
     for number, (packages, path) in enumerate(sorted(told.items())[:MOST_GROUPS]):
         origin = os.path.join(environment.installed[packages[0]].folder, "RECORD")
         yield Fact(f"overlap.{number}.packages", " and ".join(packages), origin)
+        yield Fact(f"overlap.{number}.first", packages[0], origin)
+        yield Fact(f"overlap.{number}.second", packages[1], origin)
         yield Fact(f"overlap.{number}.file", path, origin)
         yield Fact(f"overlap.{number}.module", path.partition("/")[0].removesuffix(".py"), origin)
 
@@ -357,7 +359,8 @@ def _requirement_facts(environment: _Environment, target: Interpreter) -> Iterat
             yield Fact(f"{head}.package", found.package, origin)
             yield Fact(f"{head}.package_version", found.package_version, origin)
             yield Fact(f"{head}.name", found.name, origin)
-            yield Fact(f"{head}.wants", found.wants, origin)
+            yield Fact(f"{head}.wants", found.wants or "any version", origin)
+            yield Fact(f"{head}.requirement", found.name + found.wants, origin)
             yield Fact(f"{head}.installed", found.installed, origin)
             yield Fact(f"{head}.kind", found.kind, origin)
             yield Fact(f"{head}.pair", f"{found.package} {found.name}", origin)
@@ -432,9 +435,7 @@ def _compiled_facts(environment: _Environment, target: Interpreter, environ: Map
         loader.close()
     bnb = environment.installed.get("bitsandbytes")
     if bnb is not None:
-        yield from _guarded(
-            "bitsandbytes", bitsandbytes_facts(bnb, environment.records.get("bitsandbytes"), build, environ)
-        )
+        yield from _guarded("bitsandbytes", bitsandbytes_facts(bnb, build, environ))
 
 
 def _torch_folder(dist: Distribution) -> str:

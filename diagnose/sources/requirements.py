@@ -164,11 +164,8 @@ def _specifiers(text: str) -> SpecifierSet:
 
 
 def _shown(wants: str) -> str:
-    """The specifiers in one spelling: sorted, without blanks; `any version` if there are none."""
-    return (
-        ",".join(sorted((part.strip().replace(" ", "") for part in wants.split(",") if part.strip()), reverse=True))
-        or "any version"
-    )
+    """The specifiers in one spelling, lower bounds first and without blanks: `>=0.19,<0.20`."""
+    return ",".join(sorted((part.strip().replace(" ", "") for part in wants.split(",") if part.strip()), reverse=True))
 
 
 def marker_environment(interpreter: Interpreter) -> dict[str, str]:

@@ -39,7 +39,6 @@ _LIBRARIES = (
     "/usr/local/nvidia/lib",
     "/home/kubernetes/bin/nvidia/lib64",
     "/run/opengl-driver/lib",
-    "/usr/local/cuda/compat",
 )
 
 
@@ -181,7 +180,7 @@ def container_tools(tree: Tree) -> Iterator[Reading]:
         for name in tree.names(folder)
         if name.startswith("nvidia") and name.endswith((".yaml", ".json"))
     ]
-    yield Fact("driver.cdi", bool(described), described[0] if described else "/etc/cdi")
+    yield Fact("driver.cdi", bool(described), "/etc/cdi")
     if docker:
         yield from _docker_runtime(tree)
 

@@ -415,9 +415,9 @@ def _packages(bench: _Bench, installed: Mapping[str, str], torch: str, cuda: boo
             continue
         yield Fact(f"probe.{row.probe}.package", distribution, made.origin)
         yield Fact(f"probe.{row.probe}.lazy", row.lazy, made.origin)
-        if made.attempt.result != "ok":
+        if made.attempt.result != "ok" and not row.lazy:
             failed.add(distribution)
-        elif row.probe == "numpy" and torch == "ok":
+        if row.probe == "numpy" and made.attempt.result == "ok" and torch == "ok":
             what = "share memory between torch and NumPy"
             yield from _probe(bench, "numpy-bridge", what, probes.NUMPY_BRIDGE, seconds)
 

@@ -185,7 +185,8 @@ class Package(Struct, frozen=True):
     `maybe` are modules that only some builds have. Many packages import a class's file only when its name is asked for:
     `lazy` marks a probe of such names beside the plain import. `torch` is must (not tried without), may (not tried if
     torch is broken) or free. `gpu`: it is made for a GPU, and importing it without one tells nothing. `also` is
-    a distribution that must be there too; `heavy` ones get more time.
+    a distribution that must be there too; `heavy` ones get more time. `then` is code that finds out what the import
+    keeps to itself: several packages load a compiled part, note that it failed, and go on.
     """
 
     probe: str
@@ -198,6 +199,7 @@ class Package(Struct, frozen=True):
     lazy: bool = False
     also: str = ""
     heavy: bool = False
+    then: str = ""
 
     @property
     def what(self) -> str:
@@ -208,10 +210,24 @@ class Package(Struct, frozen=True):
         return f"import {(self.maybe or self.modules)[-1]}"
 
 
+_TORCHVISION = "torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
+
+_XFORMERS = """
+kept = getattr(getattr(xformers, "_cpp_lib", None), "_cpp_library_load_exception", None)
+if type(kept).__name__ == "xFormersInvalidLibException":
+    raise kept
+"""
+
+_BITSANDBYTES = """
+kept = getattr(getattr(bitsandbytes, "cextension", None), "lib", None)
+if "ErrorHandlerMock" in type(kept).__name__ and torch.cuda.is_available():
+    raise RuntimeError(getattr(kept, "formatted_error", "bitsandbytes could not load its native library"))
+"""
+
 PACKAGES: tuple[Package, ...] = (
     Package("numpy", ("numpy",), ("numpy",), torch="free"),
     Package("triton", ("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm"), ("triton",), torch="free"),
-    Package("torchvision", ("torchvision",), ("torchvision.ops", "torchvision")),
+    Package("torchvision", ("torchvision",), ("torchvision",), then=_TORCHVISION),
     Package("torchaudio", ("torchaudio",), ("torchaudio",)),
     Package("tokenizers", ("tokenizers",), ("tokenizers",), torch="free"),
     Package("transformers", ("transformers",), ("transformers",), torch="may",
@@ -225,9 +241,9 @@ PACKAGES: tuple[Package, ...] = (
     Package("peft", ("peft",), ("peft",), names=("peft:LoraConfig", "peft:get_peft_model")),
     Package("trl", ("trl",), ("trl",)),
     Package("trl-trainer", ("trl",), ("trl",), lazy=True, names=("trl:SFTTrainer",)),
-    Package("bitsandbytes", ("bitsandbytes",), ("bitsandbytes",)),
+    Package("bitsandbytes", ("bitsandbytes",), ("bitsandbytes",), then=_BITSANDBYTES),
     Package("flash-attn", ("flash-attn",), ("flash_attn",), maybe=("flash_attn_2_cuda",)),
-    Package("xformers", ("xformers",), ("xformers.ops", "xformers")),
+    Package("xformers", ("xformers",), ("xformers.ops",), then=_XFORMERS),
     Package("flashinfer", ("flashinfer-python", "flashinfer"), ("flashinfer",), gpu=True),
     Package("deepspeed", ("deepspeed",), ("deepspeed",), heavy=True),
     Package("torchao", ("torchao",), ("torchao",)),
@@ -256,7 +272,7 @@ def importing(package: Package) -> str:
     for name in package.names:
         module, _, attribute = name.partition(":")
         lines += _step(f"{module}.{attribute}", f"from {module} import {attribute}")
-    return "\n".join(lines)
+    return "\n".join([*lines, package.then])
 
 
 def _step(module: str, statement: str) -> list[str]:

@@ -462,6 +462,38 @@ class TestPackages:
         assert first.rule == "numpy2-binary-break"
         assert [symptom.rule for symptom in first.symptoms] == ["numpy-and-torch-cannot-share"]
 
+    def test_a_failure_that_an_import_keeps_to_itself(self, look: Look, target: Target, rules: RuleSet) -> None:
+        """xFormers notes that its compiled part failed and goes on; the probe asks for that note."""
+        target.torch().add("xformers/ops.py", "").add("xformers/__init__.py", "from . import _cpp_lib\n")
+        target.add(
+            "xformers/_cpp_lib.py",
+            """
+            class xFormersInvalidLibException(Exception): pass
+            try:
+                raise OSError("libcudart.so.12: cannot open shared object file: No such file or directory")
+            except OSError as error:
+                _cpp_library_load_exception = xFormersInvalidLibException("xFormers can't load C++/CUDA extensions. xFormers was built for:")
+                _cpp_library_load_exception.__cause__ = error
+                print("WARNING[XFORMERS]:", _cpp_library_load_exception)
+            """,
+        )
+        told = look(TORCH | {"xformers": "0.0.35"})
+        assert told.facts["probe.xformers.exception"] == "xFormersInvalidLibException"
+        assert "libcudart.so.12" in told.outputs["deep: import xformers.ops"]
+        assert told.diagnosis(rules).diagnoses[0].rule == "xformers-built-for-other-torch"
+
+    @pytest.mark.parametrize(("gpus", "result"), [("", "ok"), ("1", "failed")])
+    def test_a_native_library_that_only_a_gpu_needs(self, look: Look, target: Target, gpus: str, result: str) -> None:
+        """bitsandbytes without its native library is broken on a GPU, and works without one."""
+        target.torch().add("bitsandbytes/__init__.py", "from . import cextension\n")
+        target.add(
+            "bitsandbytes/cextension.py",
+            "class ErrorHandlerMockBNBNativeLibrary: formatted_error = 'Required library version not found'\n"
+            "lib = ErrorHandlerMockBNBNativeLibrary()\n",
+        )
+        told = look(TORCH | {"bitsandbytes": "0.50"}, gpus=len(gpus), FAKE_GPUS=gpus, FAKE_CUDA="13.0")
+        assert told.facts["probe.bitsandbytes.result"] == result
+
     def test_only_what_is_installed_is_tried(self, look: Look, target: Target) -> None:
         """A module that lies there without being an installed distribution is not imported."""
         target.torch().add("vllm/__init__.py", "raise RuntimeError")

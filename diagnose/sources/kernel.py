@@ -2,8 +2,8 @@
 
 The log is read from /dev/kmsg, else asked of `dmesg` or `journalctl`; it holds what happened since the machine started.
 Of each kind of trouble the count, the age of the newest line in seconds and what that line tells become facts. Lines that are
-new enough to tell of a state that still holds are handed on as a text, so that the rules for logs see them too: what a
-program did wrong for some minutes, what the hardware did for an hour, and a GPU that is gone from its bus for a day.
+new enough to tell of a state that still holds are handed on as a text, so that the rules for logs see them too. What ended a
+program (its own fault on a GPU, the out-of-memory killer, a crash) is told by facts only: the next program may run well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from msgspec import Struct
 from diagnose.model import Fact, Output, Reading, Step, Unchecked
 from diagnose.sources import proc
 
-JUST_NOW, HOUR, DAY = 600.0, 3600.0, 86400.0
+HOUR, DAY = 3600.0, 86400.0
 MOST_BYTES = 16 << 20
 """How much of the log is read."""
 KEEP = 20
@@ -51,9 +51,9 @@ KINDS = (
     Kind("crash", rf"^(?:traps: )?{_PROGRAM}\[\d+\](?:: | )(?P<reason>segfault|general protection fault|trap (?:divide error|int3|stack segment))\b(?:.{{0,200}}? in (?P<library>[^\[\s]+))?"),
     Kind("invalid_opcode", rf"^traps: {_PROGRAM}\[\d+\] trap invalid opcode(?:.{{0,200}}? in (?P<library>[^\[\s]+))?"),
     Kind("sxid", r"nvidia-nvswitch\d+: SXid \((?P<device>[^)]+)\): (?P<code>\d{1,6}), (?P<severity>Fatal|Non-fatal)"),
-    Kind("api_mismatch", r"NVRM: API mismatch: the client (?:'[^']{0,80}' \(pid \d+\) )?has the version (?P<client>[\d.]+), but\s+(?:NVRM: )?this kernel module has the version (?P<module>[\d.]+)"),
+    Kind("api_mismatch", r"NVRM: API mismatch: the client (?:'[^']{0,80}' \(pid \d+\) )?has the version (?P<client>\d+(?:\.\d+)+), but\s+(?:NVRM: )?this kernel module has the version (?P<module>\d+(?:\.\d+)+)"),
     Kind("open_module_needed", r"requires use of the NVIDIA open kernel modules"),
-    Kind("gpu_unsupported", r"installed in this system is\s+(?:NVRM: )?(?:not supported|supported through)"),
+    Kind("gpu_unsupported", r"installed in this system is\s+(?:NVRM:\s+)?(?:not supported|supported through)"),
     Kind("gpu_init_failed", r"NVRM: (?:GPU (?P<gpu>[0-9a-fA-F:.]{7,16}): )?(?:RmInitAdapter failed|rm_init_adapter failed)"),
     Kind("bar_invalid", r"NVRM: This PCI I/O region assigned to your NVIDIA device is invalid"),
     Kind("probe_not_called", r"NVRM: The NVIDIA probe routine was not called"),
@@ -236,8 +236,6 @@ class _Findings:
 
 
 _TOLD: Mapping[str, float] = {
-    "application": JUST_NOW,
-    "oom_kill": JUST_NOW,
     "hardware": HOUR,
     "link": HOUR,
     "reset": HOUR,

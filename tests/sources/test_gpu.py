@@ -14,6 +14,9 @@ import pynvml
 import pytest
 
 from diagnose.facts import describe
+from diagnose.match import match
+from diagnose.model import Case, Fact
+from diagnose.ruleset import RuleSet, load
 from tests.stubs.nvml import needs_compiler, stub_environment
 from tests.support import ROOT
 
@@ -490,6 +493,115 @@ def test_a_crash_in_the_driver_is_contained(read: Any) -> None:
     assert "ECC" in told.unchecked["the GPUs"]
     assert told.facts["gpu.1.memory"] > 0
     assert told.facts["gpu.0.pcie_width"] == 16
+
+
+# --- what the rules make of it
+
+
+@pytest.fixture(scope="session")
+def rules() -> RuleSet:
+    """The bundled rules."""
+    return load()
+
+
+def found(rules: RuleSet, told: Told) -> dict[str, str]:
+    """The rules that match, with their severity."""
+    facts = tuple(Fact(name, value, "test") for name, value in told.facts.items())
+    return {item.rule.id: item.rule.severity for item in match(rules, Case(facts, machine=True))}
+
+
+HEALTHY: dict[str, Scenario] = {
+    "eight cards with NVLink": {"devices": 8, "*.links": " ".join("1" * 18), "*.fabric": 3},
+    "an idle consumer card": {
+        "*.name": "NVIDIA GeForce RTX 4090",
+        "*.capability": "8.9",
+        "*.ecc": "none",
+        "*.mig": "none",
+        "*.pcie_generation": 1,
+        "*.pcie_generation_max": 4,
+        "*.display": 1,
+        "*.used": 3 * GIB,
+        "*.memory": 24 * GIB,
+        "*.graphics": f"900:{GIB}",
+        "*.slowed": 5,
+    },
+    "two cards without direct copies": {
+        "devices": 2,
+        "*.name": "NVIDIA L4",
+        "*-*.p2p": 2,
+        "*-*.level": 50,
+        "*.mig": "none",
+    },
+    "cards over PCIe, two of three bridged": {
+        "devices": 3,
+        "*.name": "NVIDIA A100 80GB PCIe",
+        "*.links": "1 1 1 1",
+        "2.links": "0 0 0 0",
+    },
+    "a card divided": {"*.mig": "3g.40gb, 3g.40gb"},
+    "a machine with one memory": {"*.shared": 1, "*.name": "NVIDIA GB10"},
+    "a card before Ampere": {"*.name": "Tesla V100-SXM2-32GB", "*.pages": 0, "*.mig": "none", "*.capability": "7.0"},
+    "a board that had an error once": {"*.ecc_total": 1, "*.rows": 1},
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_machine_has_no_error_and_no_warning(read: Any, rules: RuleSet, name: str) -> None:
+    """Good cards of each kind bring notes at most, and nothing is unchecked."""
+    told = read(HEALTHY[name])
+    assert {rule for rule, severity in found(rules, told).items() if severity != "note"} == set()
+    assert told.unchecked == {}
+
+
+FAULTY: dict[str, Scenario] = {
+    "gpu-lost": {"devices": 2, "error 1.nvmlDeviceGetHandleByIndex_v2": 15},
+    "gpu-needs-reset": {"devices": 2, "error 1.nvmlDeviceGetMemoryInfo_v2": 16},
+    "gpu-cannot-be-read": {"devices": 2, "error 0.nvmlDeviceGetHandleByIndex_v2": 8},
+    "gpu-does-not-answer": {"devices": 2, "hang 0.nvmlDeviceGetPciInfo_v3": True},
+    "gpu-memory-errors-now": {"0.ecc_errors": 1},
+    "gpu-row-remap-pending": {"0.remap_pending": 1},
+    "gpu-row-remap-failed": {"0.remap_failed": 1},
+    "gpu-page-retirement-pending": {"0.pages": 2, "0.pages_pending": 1},
+    "gpu-compute-prohibited": {"0.compute_mode": 2},
+    "gpu-exclusive-and-taken": {"0.compute_mode": 3, "0.processes": "7:5"},
+    "gpu-memory-mostly-held": {"0.used": 70 * GIB},
+    "gpu-slowed-by-heat": {"0.slowed": 0x20},
+    "gpu-power-brake": {"0.slowed": 0x88},
+    "gpu-pcie-link-narrow-under-load": {"0.pcie_width": 4, "0.load": 90},
+    "gpu-nvlinks-inactive": {"devices": 2, "*.links": "1 1 1", "1.links": "1 0 1"},
+    "nvlink-fabric-not-ready": {"*.fabric": 2},
+    "nvlink-fabric-failed": {"*.fabric": 3, "*.fabric_status": 999},
+    "mig-without-instances": {"*.mig": "empty"},
+    "driver-and-libraries-differ": {"error nvmlInitWithFlags": 18},
+    "driver-does-not-start": {"error nvmlInitWithFlags": 999},
+}
+
+
+@pytest.mark.parametrize("rule", FAULTY)
+def test_each_fault_is_found(read: Any, rules: RuleSet, rule: str) -> None:
+    """A planted fault brings its rule, as an error or a warning, and no other that it does not explain."""
+    serious = {name for name, severity in found(rules, read(FAULTY[rule])).items() if severity != "note"}
+    assert rule in serious
+    assert serious <= {rule, *rules.consequences(rule)}
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ("-1", "visible-devices-hide-all"),
+        ("0,5", "visible-devices-name-missing-gpu"),
+        ("GPU-dead", "visible-devices-unknown-uuid"),
+        ("1,1", "visible-devices-repeat-a-gpu"),
+        ("all", "visible-devices-not-a-number"),
+        ("0", ""),
+    ],
+)
+def test_a_wrong_setting_is_found(read: Any, rules: RuleSet, setting: str, rule: str) -> None:
+    """Each way to get CUDA_VISIBLE_DEVICES wrong has its rule, and a good one none."""
+    serious = {
+        name for name, how in found(rules, read({"devices": 2}, CUDA_VISIBLE_DEVICES=setting)).items() if how != "note"
+    }
+    assert serious == ({rule} if rule else set())
 
 
 # --- nvidia-smi as a second opinion

@@ -23,11 +23,9 @@ MOST_HEADER = 4 << 20
 MOST_RECORD = 32 << 20
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-_FIELD = re.compile(
-    rb"^(name|version|requires-dist|requires-python)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*)",
-    re.IGNORECASE | re.MULTILINE,
-)
 _FOLDER = re.compile(r"(?P<name>[^-]+)-(?P<version>.+?)(?:-py[23]\.\d+(?:-[\w.]+)?)?\.(?P<kind>dist-info|egg-info)")
+_INITIALS = frozenset([b"n", b"N", b"v", b"V", b"r", b"R"])
+_BLANKS = frozenset([b" ", b"\t"])
 _BLANK = re.compile(rb"\r?\n\r?\n")
 
 
@@ -151,11 +149,27 @@ def read_metadata(path: str) -> tuple[dict[str, list[str]], str]:
     if not data.strip():
         return fields, "METADATA is empty"
     blank = _BLANK.search(data)
-    for found in _FIELD.finditer(data, 0, blank.start() if blank else len(data)):
-        text = " ".join(found[2].decode("utf-8", "replace").split())
-        if text and len(text) < 4096:
-            fields[found[1].decode().lower()].append(text)
+    header = data[: blank.start()] if blank else data
+    for name, text in _fields(header):
+        if name in fields and text and len(text) < 4096:
+            fields[name].append(text)
     return fields, "" if _is_utf8(data) else "METADATA is not UTF-8"
+
+
+def _fields(header: bytes) -> Iterator[tuple[str, str]]:
+    """The fields of a header that begin with n, v or r; a line that begins with a blank continues the one above."""
+    lines = header.split(b"\n")
+    for number, line in enumerate(lines):
+        if line[:1] not in _INITIALS:
+            continue
+        name, colon, text = line.partition(b":")
+        if not colon:
+            continue
+        following = number + 1
+        while following < len(lines) and lines[following][:1] in _BLANKS:
+            text += b" " + lines[following]
+            following += 1
+        yield name.decode("ascii", "replace").strip().lower(), " ".join(text.decode("utf-8", "replace").split())
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -216,8 +230,8 @@ class Record(Struct, frozen=True):
     checksums: dict[str, str] = {}
 
 
-_MODULE = re.compile(rb'"?([^/,"]+/__init__\.py|[^/,"]+\.py)"?,([^,\s]*)')
-_LIBRARY = re.compile(rb'"?([^,"]+\.so(?:\.\d+)*)"?,([^,\s]*)')
+_MODULE = re.compile(rb'\n"?([^/,"\n]+(?:/__init__)?\.py)"?,([^,\s]*)')  # begins with one plain byte: found fast
+_LIBRARY = re.compile(rb'"?([^,"\n]+\.so(?:\.\d+)*)"?,([^,\s]*)')
 
 
 def read_record(dist: Distribution) -> Record | None:
@@ -227,18 +241,28 @@ def read_record(dist: Distribution) -> Record | None:
     data = read_bytes(os.path.join(dist.folder, "RECORD"), MOST_RECORD)
     if data is None or not data.strip():
         return None
-    lines = data.split(b"\n")
     checksums: dict[str, str] = {}
-    modules = _paths(_MODULE, [line for line in lines if b".py," in line and line.count(b"/", 0, 300) < 3], checksums)
-    libraries = _paths(_LIBRARY, [line for line in lines if b".so" in line] if b".so" in data else [], checksums)
+    modules = _paths(_MODULE.finditer(b"\n" + data), checksums)
+    libraries = _paths(_library_lines(data), checksums)
     return Record(modules, libraries, checksums)
 
 
-def _paths(pattern: re.Pattern[bytes], lines: list[bytes], checksums: dict[str, str]) -> tuple[str, ...]:
+def _library_lines(data: bytes) -> Iterator[re.Match[bytes]]:
+    at = data.find(b".so")
+    while at >= 0:
+        start = data.rfind(b"\n", 0, at) + 1
+        end = data.find(b"\n", at)
+        found = _LIBRARY.match(data, start, end if end >= 0 else len(data))
+        if found:
+            yield found
+        at = data.find(b".so", end) if end >= 0 else -1
+
+
+def _paths(lines: Iterator[re.Match[bytes]], checksums: dict[str, str]) -> tuple[str, ...]:
     paths = []
-    for line in lines:
-        found = pattern.match(line)
-        if found and _inside(path := found[1].decode("utf-8", "replace")):
+    for found in lines:
+        path = found[1].decode("utf-8", "replace")
+        if _inside(path):
             paths.append(path)
             checksums[path] = found[2].decode("utf-8", "replace")
     return tuple(paths)

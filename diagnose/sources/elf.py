@@ -7,6 +7,7 @@ a symbol is found in it through its hash table with a handful of reads. Nothing 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -28,12 +29,15 @@ MACHINES = {
 
 MOST_BYTES = 96 << 20
 """The largest table that is read: flash-attn's and vLLM's names take a few megabytes."""
+MOST_HASHES = 16 << 20
 MOST_ENTRIES = 4096
 _MASK = 0xFFFFFFFF
 _POWERS: list[int] = [pow(33, n, 1 << 32) for n in range(4096)]
 
 # Tags of the dynamic section.
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _RUNPATH = 1, 4, 5, 6, 10, 14, 15, 29
+_DYNSYM = 11
+_GLOBAL = 1  # how a symbol is bound: a weak one is 2
 _GNU_HASH, _VERDEF, _VERNEED = 0x6FFFFEF5, 0x6FFFFFFC, 0x6FFFFFFE
 
 
@@ -49,19 +53,28 @@ class Header(Struct, frozen=True):
     order: str
 
 
-class Undefined(Struct, frozen=True):
-    """A symbol that the library leaves to others; a weak one may stay unresolved."""
-
-    name: bytes
-    weak: bool
-
-
 class _Section(Struct, frozen=True):
     """A stretch of the file that the loader maps: address, size in the file, offset in the file."""
 
     address: int
     size: int
     offset: int
+
+
+class _HashTable(Struct, frozen=True):
+    """The GNU hash table: a filter that knows most absent names, then buckets and chains as one row of numbers."""
+
+    buckets: int
+    first: int
+    shift: int
+    filter: tuple[int, ...]
+    symbols: int
+    row: bytes
+    form: str
+
+    def number(self, index: int) -> int:
+        """One entry of the row; struct.error beyond its end."""
+        return int(struct.unpack_from(self.form, self.row, 4 * index)[0])
 
 
 class Elf:
@@ -114,7 +127,7 @@ class Elf:
         self._entries: dict[int, list[int]] = {}
         self._read_program(head)
         self._names: bytes | None = None
-        self._bloom: tuple[int, int, int, int, tuple[int, ...]] | None = None
+        self._hashed: _HashTable | None = None
 
     def _read_program(self, head: bytes) -> None:
         if self._wide:
@@ -208,23 +221,25 @@ class Elf:
         """Whether it has a runpath: then no rpath counts, its own or that of who loaded it."""
         return bool(self._entries.get(_RUNPATH))
 
-    def undefined(self) -> Iterator[Undefined]:
-        """The symbols that others must bring, weak ones too."""
+    def undefined(self, pattern: re.Pattern[bytes]) -> list[bytes]:
+        """The symbols that others must bring and whose whole name matches; weak ones, which may stay open, are left out."""
         with _sane():
-            yield from self._undefined()
+            return self._undefined(pattern)
 
-    def _undefined(self) -> Iterator[Undefined]:
+    def _undefined(self, pattern: re.Pattern[bytes]) -> list[bytes]:
         start, count = self._one(_SYMTAB), self._first_defined()
         if start is None or not count:
-            return
-        form = struct.Struct(self._e + ("IBBHQQ" if self._wide else "IIIBBH"))
+            return []
+        form = struct.Struct(self._e + ("IBxHxxxxxxxxxxxxxxxx" if self._wide else "IxxxxxxxxBxH"))
         data = self._at(self._offset(start), count * form.size)
         names = self.names()
-        for row in form.iter_unpack(data):
-            name, info, section = (row[0], row[1], row[3]) if self._wide else (row[0], row[3], row[5])
-            if section == 0 and name:
-                end = names.find(b"\0", name)
-                yield Undefined(names[name:end], info >> 4 == 2)
+        found = []
+        for name, info, section in form.iter_unpack(data):
+            if section == 0 and info >> 4 == _GLOBAL and name:
+                match = pattern.match(names, name)
+                if match and names[match.end() : match.end() + 1] == b"\0":
+                    found.append(match[0])
+        return found
 
     def _first_defined(self) -> int:
         """How many symbols must be read to see all that are undefined: the linker puts those first."""
@@ -237,6 +252,19 @@ class Elf:
         if table is not None:
             _, count = struct.unpack(self._e + "2I", self._at(self._offset(table), 8))
             return int(count)
+        return self._listed()
+
+    def _listed(self) -> int:
+        """The number of symbols by the section headers, for a library that exports nothing; 0 if those are stripped."""
+        head = self._at(0, 64 if self._wide else 52)
+        form = struct.Struct(self._e + ("IIQQQQIIQQ" if self._wide else "10I"))
+        (table,) = struct.unpack_from(self._e + ("Q" if self._wide else "I"), head, 40 if self._wide else 32)
+        size, count = struct.unpack_from(self._e + "HH", head, 58 if self._wide else 46)
+        if not table or size != form.size:
+            return 0
+        for row in form.iter_unpack(self._at(table, size * min(count, 1024))):
+            if row[1] == _DYNSYM and row[9]:
+                return int(row[5] // row[9])
         return 0
 
     def exports(self, name: bytes, hashed: int) -> bool:
@@ -250,42 +278,51 @@ class Elf:
         return self._one(_GNU_HASH) is not None
 
     def _exports(self, name: bytes, hashed: int) -> bool:
-        table = self._one(_GNU_HASH)
-        symbols = self._one(_SYMTAB)
-        if table is None or symbols is None:
+        table = self._table()
+        if table is None:
             return False
         word = 64 if self._wide else 32
-        if self._bloom is None:
-            at = self._offset(table)
-            buckets, first, words, shift = struct.unpack(self._e + "4I", self._at(at, 16))
-            if not words or not buckets:
-                return False
-            filter_ = struct.unpack(
-                f"{self._e}{words}{'Q' if word == 64 else 'I'}", self._at(at + 16, words * word // 8)
-            )
-            self._bloom = buckets, first, shift, at + 16 + words * word // 8, filter_
-        buckets, first, shift, bucket_at, filter_ = self._bloom
-        bits = filter_[(hashed // word) % len(filter_)]
-        if not (bits >> (hashed % word)) & (bits >> ((hashed >> shift) % word)) & 1:
+        bits = table.filter[(hashed // word) % len(table.filter)]
+        if not (bits >> (hashed % word)) & (bits >> ((hashed >> table.shift) % word)) & 1:
             return False
-        (index,) = struct.unpack(self._e + "I", self._at(bucket_at + 4 * (hashed % buckets), 4))
-        if index < first:
+        index = table.number(hashed % table.buckets)
+        if index < table.first:
             return False
-        chain_at = bucket_at + 4 * buckets
         row = 24 if self._wide else 16
-        symbols_at = self._offset(symbols)
         for at in range(index, index + MOST_ENTRIES):
-            (value,) = struct.unpack(self._e + "I", self._at(chain_at + 4 * (at - first), 4))
-            if value | 1 == hashed | 1 and self._is_named(symbols_at + row * at, name):
+            value = table.number(table.buckets + at - table.first)
+            if value | 1 == hashed | 1 and self._is_named(table.symbols + row * at, name):
                 return True
             if value & 1:
                 return False
         return False
 
+    def _table(self) -> _HashTable | None:
+        """The hash table, read at once: the linker puts the symbols right behind it, so its end is known."""
+        if self._hashed is not None:
+            return self._hashed
+        address, symbols = self._one(_GNU_HASH), self._one(_SYMTAB)
+        if address is None or symbols is None:
+            return None
+        at = self._offset(address)
+        buckets, first, words, shift = struct.unpack(self._e + "4I", self._at(at, 16))
+        if not words or not buckets:
+            return None
+        word = "Q" if self._wide else "I"
+        start = at + 16 + words * struct.calcsize(word)
+        filter_ = struct.unpack(f"{self._e}{words}{word}", self._at(at + 16, start - at - 16))
+        size = symbols - address - (start - at)
+        size = size if 0 < size <= MOST_HASHES else min(MOST_HASHES, self.size - start)
+        numbers = self._at(start, size)
+        self._hashed = _HashTable(buckets, first, shift, filter_, self._offset(symbols), numbers, self._e + "I")
+        return self._hashed
+
     def _is_named(self, symbol_at: int, name: bytes) -> bool:
-        (at,) = struct.unpack(self._e + "I", self._at(symbol_at, 4))
+        form = "IBxH" if self._wide else "IxxxxxxxxxxH"
+        row = struct.unpack(self._e + form, self._at(symbol_at, 8 if self._wide else 16))
+        at, section = row[0], row[-1]
         start = self._one(_STRTAB)
-        if start is None:
+        if start is None or section == 0:
             return False
         place = self._offset(start) + at
         return os.pread(self._fd, len(name) + 1, place) == name + b"\0"

@@ -211,9 +211,7 @@ def _read_header(verdict: Verdict, loader: Loader, with_torch: Loaded | None) ->
     missing = [miss for miss in loaded.missing if miss.name not in DRIVER and not miss.name.startswith("ld-linux")]
     if missing:
         verdict.missing_library, verdict.missing_for = missing[0].name, missing[0].needed_by
-    names = [
-        symbol.name for symbol in library.elf.undefined() if not symbol.weak and _TORCH_SYMBOL.fullmatch(symbol.name)
-    ]
+    names = library.elf.undefined(_TORCH_SYMBOL)
     verdict.stable_abi = not any(_CPP_SYMBOL.fullmatch(name) for name in names)
     verdict.cxx11_abi = _abi(names)
     if verdict.needs_torch:

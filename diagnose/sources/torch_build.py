@@ -223,14 +223,10 @@ def _misfits(loaded: Loaded) -> Iterator[Fact]:
     if not cuda:
         return
     for library in libraries:
-        if library not in cuda and not os.path.basename(library.path).startswith(("libtorch_", "libc10_")):
+        if library not in cuda and os.path.basename(library.path) not in ("libtorch_cuda.so", "libc10_cuda.so"):
             continue
         try:
-            names = [
-                symbol.name
-                for symbol in library.elf.undefined()
-                if not symbol.weak and _CUDA_SYMBOL.fullmatch(symbol.name)
-            ]
+            names = library.elf.undefined(_CUDA_SYMBOL)
         except ElfError:
             continue
         lacking = next(unresolved(names, [*_users(library, loaded), *libraries]), None)

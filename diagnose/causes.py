@@ -328,9 +328,9 @@ def _severity(node: _Node) -> Severity:
 
 
 def _further(finding: Finding) -> str:
-    """What a title adds when the same holds of several: other GPUs, other packages."""
+    """What a title that names an instance adds when the same holds of others: other GPUs, other packages."""
     others = finding.instances[1:]
-    if not others:
+    if not others or "{{instance" not in finding.rule.title.replace(" ", ""):
         return ""
     return f" (and the same of {', '.join(others[:7])}{', …' if len(others) > 7 else ''})"
 

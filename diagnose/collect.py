@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import BinaryIO
 
+from msgspec.structs import replace
+
 from diagnose.errors import InputError
 from diagnose.model import Case, Event, Fact, Unchecked
 from diagnose.ruleset import RuleSet
@@ -29,12 +31,22 @@ def case_of_files(rules: RuleSet, paths: Sequence[str], standard_input: BinaryIO
             failed.append(Unchecked(_name(path), _name(str(error))))
     if failed and not parts:
         raise InputError("\n".join(item.why for item in failed))
-    return _join(parts, failed)
+    return completed(_join(parts, failed))
 
 
 def case_of_text(rules: RuleSet, text: str, origin: str = "text") -> Case:
     """Read a text that is in memory."""
-    return _read_stream(rules, origin, BytesIO(text.encode("utf-8", "replace")))
+    return completed(_read_stream(rules, origin, BytesIO(text.encode("utf-8", "replace"))))
+
+
+def completed(case: Case) -> Case:
+    """A case with what the tables tell of its facts. What they told before of other facts is taken out."""
+    if not case.facts:
+        return case
+    from diagnose import compat
+
+    read = tuple(fact for fact in case.facts if not compat.is_derived(fact))
+    return replace(case, facts=read + compat.complete(read))
 
 
 def _read(rules: RuleSet, path: str, standard_input: BinaryIO) -> Case:

@@ -8,7 +8,7 @@ from shutil import which
 from msgspec import Struct
 
 from diagnose import compat, redact
-from diagnose.collect import case_of_text
+from diagnose.collect import case_of_text, completed
 from diagnose.errors import InputError
 from diagnose.model import Case, Event, Fact, Output, Reading, Unchecked
 from diagnose.ruleset import RuleSet
@@ -82,13 +82,8 @@ class _Collected:
         for output in self._outputs:
             if output.text.strip():
                 events += case_of_text(rules, output.text, output.origin).events
-        facts = tuple(self.facts.values())
-        return Case(
-            facts=facts + compat.complete(facts),
-            events=tuple(events),
-            unchecked=tuple(dict.fromkeys(self._unchecked)),
-            machine=True,
-        )
+        unchecked = tuple(dict.fromkeys(self._unchecked))
+        return completed(Case(tuple(self.facts.values()), tuple(events), unchecked, machine=True))
 
 
 def _interpreter(request: Request) -> tuple[str, list[Reading]]:
@@ -176,14 +171,14 @@ def joined(log: Case, machine: Case) -> Case:
     """A log's case with the facts of the machine that it comes from. What the log tells of itself goes first."""
     first: dict[str, Fact] = {}
     for fact in log.facts + machine.facts:
-        if not compat.is_derived(fact):  # made anew: the log may tell another version than the machine has now
-            first.setdefault(fact.name, fact)
-    known = tuple(first.values())
-    return Case(
-        facts=known + compat.complete(known),
-        events=log.events + machine.events,
-        unchecked=log.unchecked + machine.unchecked,
-        origins=log.origins,
-        lines=log.lines,
-        machine=True,
+        first.setdefault(fact.name, fact)
+    return completed(
+        Case(
+            facts=tuple(first.values()),
+            events=log.events + machine.events,
+            unchecked=log.unchecked + machine.unchecked,
+            origins=log.origins,
+            lines=log.lines,
+            machine=True,
+        )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diagnose.collect import case_of_text
+from diagnose.collect import case_of_text, completed
 from diagnose.errors import Mistake
 from diagnose.match import match
 from diagnose.model import Case, Example, Fact, Finding
@@ -44,6 +44,5 @@ def example_case(rules: RuleSet, example: Example) -> Case:
     case = case_of_text(rules, example.log, "example") if example.log else Case(origins=("example",))
     given = tuple(Fact(name, value, "example") for name, value in example.facts.items())
     named = {fact.name for fact in given}
-    return Case(
-        given + tuple(fact for fact in case.facts if fact.name not in named), case.events, (), case.origins, case.lines
-    )
+    told = given + tuple(fact for fact in case.facts if fact.name not in named)
+    return completed(Case(told, case.events, (), case.origins, case.lines))

@@ -11,6 +11,7 @@ from msgspec import Struct
 from diagnose import ruleset
 from diagnose.causes import diagnose
 from diagnose.cli.diagnose import exit_code, print_diagnosis
+from diagnose.collect import completed
 from diagnose.errors import InputError
 from diagnose.match import match
 from diagnose.model import Case
@@ -39,9 +40,11 @@ def run(target: Target, format_name: str, fail_on: str, rule_folders: list[str])
 def collect(target: Target, output: str, keep: list[str]) -> int:
     """Write what `check` would judge to a file, without secrets."""
     from diagnose import bundle, redact
+    from diagnose.identity import of_this_machine
 
     rules = ruleset.load([])
-    case = redact.case(case_of(rules, target), redact.identity_but(keep))
+    masked = of_this_machine(*(name not in keep for name in ("users", "hosts", "addresses", "serials")))
+    case = redact.case(case_of(rules, target), masked)
     _complain(target, case)
     if output == "-":
         print(bundle.dumps(case), end="")
@@ -57,7 +60,7 @@ def case_of(rules: RuleSet, target: Target) -> Case:
     if target.case:
         from diagnose import bundle
 
-        return bundle.read(target.case)
+        return completed(bundle.read(target.case))
     from diagnose.machine import Request, case_of_machine
 
     request = Request(os.environ, os.getcwd(), target.python, target.wanted, target.deep)

@@ -101,7 +101,7 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
     yield Styled("head", "Fix")
     for number, fix in enumerate(cause.fix, start=1):
         yield from _fix(number, fix)
-    if cause.restart:
+    if cause.restart and any(item.role != "fact" for item in cause.evidence):
         yield Styled("prose", f"  {_RESTART[cause.restart]}")
     yield Styled("prose", "")
     if cause.symptoms:

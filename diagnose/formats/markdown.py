@@ -78,7 +78,7 @@ def _cause(cause: Cause) -> Iterator[str]:
                 yield from (f"   {row}" for row in _fenced(command, "sh"))
         if fix.expect:
             yield f"   Expect: {_plain(fix.expect)}"
-    if cause.restart:
+    if cause.restart and any(item.role != "fact" for item in cause.evidence):
         yield ""
         yield "A restart may help." if cause.restart == "may-help" else "A restart cannot help."
     yield ""

@@ -64,6 +64,16 @@ def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     return tuple(found.new.values())
 
 
+def is_derived(fact: Fact) -> bool:
+    """Whether a fact comes from the tables, and so has to be made anew when what it follows from changes."""
+    return fact.origin.startswith("dataset/compat/")
+
+
+def model_types() -> frozenset[str]:
+    """The model types that some release of transformers knows."""
+    return frozenset(row["type"] for row in _table("model_types"))
+
+
 class _Found:
     """What is known, and what was added to it."""
 
@@ -194,6 +204,8 @@ def _torch(found: _Found) -> None:
     found.add("torch.release", release, "torch", "torch.version")
     found.add("torch.cuda_default", row.get("cuda"), "torch", "torch.version")
     found.add("torch.numpy2", not _before(row["version"], "2.3"), "breaks", "torch.version")
+    for package in ("torchvision", "torchaudio", "xformers"):
+        found.add(f"torch.{package}", _made_for(package, row["version"]), package, "torch.version")
     _python_of_torch(found, row)
     if _PUBLISHED.fullmatch(local) and found.text("os.machine") in ("", "x86_64", "64-bit"):
         listed = _architectures(row, release, found.text("torch.cuda"))
@@ -233,6 +245,12 @@ def _driver_fits(found: _Found, cuda: str) -> bool | None:
     if not version or found.value("driver.wsl") is True or "windows" in found.text("os.name").lower():
         return None
     return not _before(version, found.text("torch.driver_min"))
+
+
+def _made_for(package: str, torch: str) -> str | None:
+    """The newest release of a package that declares exactly this torch."""
+    made = [row["version"] for row in _table(package) if row.get("requires", {}).get("torch") == f"=={torch}"]
+    return made[-1] if made else None
 
 
 def _python_of_torch(found: _Found, row: Row) -> None:
@@ -300,6 +318,8 @@ def _built_beside_torch(found: _Found) -> None:
         return
     published = _is_published(found)
     for package in ("torchaudio", "torchvision", "xformers"):
+        if package == "xformers" and found.value("extension.xformers.file") is not None:
+            continue  # its own file was read, which is better than the table
         _built_for_cuda(found, package, cuda, published)
     if published:
         _bitsandbytes(found, cuda)
@@ -341,7 +361,7 @@ def _bitsandbytes(found: _Found, cuda: str) -> None:
 def _flash_attention(found: _Found, cuda: str) -> None:
     """flash-attn wheels name what they were built for in their local part: `2.8.3+cu12torch2.8cxx11abiTRUE`."""
     told = re.match(r"cu(\d{2,3})torch(\d+\.\d+)", _local(found.text("flash-attn.version")))
-    if not told:
+    if not told or found.value("extension.flash-attn.file") is not None:
         return
     by = "flash-attn.version"
     built = told[1] if len(told[1]) == 2 else _dotted(told[1])
@@ -406,7 +426,7 @@ def _gpus(found: _Found) -> None:
         known = next((row for row in _table("architectures") if row["compute_capability"] == capability), None)
         if known:
             found.add(f"gpu.{index}.cuda_min", known["cuda_min"], "architectures", by)
-            found.add(f"gpu.{index}.cuda_max", known.get("cuda_max"), "architectures", by)
+            found.add(f"gpu.{index}.cuda_below", known.get("cuda_below"), "architectures", by)
 
 
 def _driver(found: _Found) -> None:

@@ -182,10 +182,24 @@ def _limits(root: str) -> Iterator[Reading]:
             yield Fact(f"limit.{name}", soft, origin)
         if hard is not None:
             yield Fact(f"limit.{name}_hard", hard, origin)
+    yield from _memlock(root)
     yield from _tasks(root, known.get("nproc", (None, None))[0])
     files = proc.number(root, "/proc/sys/vm/max_map_count")
     if files is not None:
         yield Fact("limit.max_map_count", files, "/proc/sys/vm/max_map_count")
+
+
+_MAY_LOCK = 14
+"""The bit of CAP_IPC_LOCK: who has it is not held by the limit on locked memory."""
+
+
+def _memlock(root: str) -> Iterator[Reading]:
+    """Capabilities count only outside of a user name space, where the first numbers of users are the machine's own."""
+    held = proc.fields(proc.text(root, "/proc/self/status") or "").get("CapEff", "")
+    users = (proc.text(root, "/proc/self/uid_map") or "").split()
+    if re.fullmatch(r"[0-9a-fA-F]{1,16}", held) and users:
+        free = int(held, 16) >> _MAY_LOCK & 1 == 1 and users == ["0", "0", "4294967295"]
+        yield Fact("limit.memlock_enforced", not free, "/proc/self/status")
 
 
 def _tasks(root: str, most: int | None) -> Iterator[Reading]:

@@ -66,8 +66,8 @@ KINDS = (
     Kind("nfs_silent", r"nfs: server (?P<server>\S{1,100}) not responding"),
     Kind("disk_error", r"(?:(?:Buffer )?I/O error,? (?:on )?dev (?P<device>(?:sd|hd|vd|xvd|nvme|md|dm-|mmcblk|bcache)[\w-]{0,30})|nvme (?P<nvme>nvme\d+): (?:I/O .{0,40}timeout|controller is down|Device not ready))"),
     Kind("file_system_error", r"(?:EXT4-fs error \(device (?P<device>[\w-]{1,40})\)|EXT4-fs \((?P<remounted>[\w-]{1,40})\): Remounting filesystem read-only|XFS \((?P<xfs>[\w-]{1,40})\): (?:Corruption|Metadata corruption|metadata I/O error|Filesystem has been shut down)|BTRFS (?:error|critical) \(device (?P<btrfs>[\w-]{1,40}))"),
-    Kind("machine_check", r"(?:mce: \[Hardware Error\]: CPU \d+: Machine Check|\[Hardware Error\]: event severity: (?:fatal|recoverable)|EDAC \w+: \d+ UE |Memory failure: 0x[0-9a-f]+: (?:recovery action|Killing))"),
-    Kind("memory_corrected", r"EDAC \w+: \d+ CE "),
+    Kind("machine_check", r"(?:mce: \[Hardware Error\]: CPU \d+: Machine Check: [0-9a-f]+ Bank \d+: [abef][0-9a-f]{15}|\[Hardware Error\]: (?:Uncorrected|event severity: (?:fatal|recoverable))|EDAC \w+: \d+ UE |Memory failure: 0x[0-9a-f]+: (?:recovery action|Killing))"),
+    Kind("memory_corrected", r"(?:EDAC \w+: \d+ CE |mce: \[Hardware Error\]: CPU \d+: Machine Check: [0-9a-f]+ Bank \d+: [89cd][0-9a-f]{15}|\[Hardware Error\]: Corrected error)"),
     Kind("cpu_throttled", r"temperature above threshold, cpu clock throttled"),
     Kind("nouveau", r"^nouveau [0-9a-f:.]{7,12}: (?:NVIDIA|vgaarb: deactivate)"),
 )  # fmt: skip

@@ -139,6 +139,23 @@ def test_limits(tmp_path: Path) -> None:
     assert "limit.nproc_used_percent" not in told(tmp_path, {"/proc/self/status": status})
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "users", "enforced"),
+    [
+        ("000001ffffffffff", "0 0 4294967295", False),
+        ("000001ffffffffff", "0 1000 1", True),
+        ("00000000a80425fb", "0 0 4294967295", True),
+        ("0000000000000000", "0 0 4294967295", True),
+        ("", "0 0 4294967295", None),
+    ],
+)
+def test_who_may_lock_memory(tmp_path: Path, capabilities: str, users: str, enforced: bool | None) -> None:
+    """CAP_IPC_LOCK lifts the limit, except in a user name space."""
+    status = f"Uid:\t0\t0\t0\t0\nCapEff:\t{capabilities}\nCpus_allowed_list:\t0-3\n"
+    found = told(tmp_path, {"/proc/self/status": status, "/proc/self/uid_map": f"         {users}\n"})
+    assert found.get("limit.memlock_enforced") is enforced
+
+
 def test_the_system(tmp_path: Path) -> None:
     """Names and versions, in a form that compares."""
     found = told(tmp_path, PATH="/usr/bin")

@@ -158,14 +158,14 @@ def _before(left: str, right: str) -> bool:
 
 
 def _within(version: str, wanted: str) -> bool | None:
-    """Whether a version lies in a range such as `>=0.22,<0.24`; None if either cannot be read."""
+    """Whether a version lies in a range such as `>=0.22,<0.24`; None for a pre-release, or if either cannot be read."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     release = _version(version.partition("+")[0])
-    if release is None:
+    if release is None or release.is_prerelease:
         return None
     try:
-        return SpecifierSet(wanted).contains(release, prereleases=True)
+        return SpecifierSet(wanted).contains(release)
     except InvalidSpecifier:
         return None
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from diagnose.model import Fact, Reading, Unchecked
+from diagnose.match import match
+from diagnose.model import Case, Fact, Reading, Unchecked
+from diagnose.ruleset import RuleSet, load
 from diagnose.sources import devices, gpu
 from diagnose.sources.nvml import Driver
 from diagnose.sources.tree import Tree
@@ -63,6 +68,19 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     monkeypatch.setattr(Driver, "start", start)
     return Machine(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def rules() -> RuleSet:
+    """The bundled rules."""
+    return load()
+
+
+def serious(rules: RuleSet, told: dict[str, Any]) -> set[str]:
+    """The errors and warnings that the rules find."""
+    facts = tuple(Fact(name, value, "test") for name, value in told.items())
+    findings = match(rules, Case(facts, machine=True))
+    return {finding.rule.id for finding in findings if finding.rule.severity != "note"}
 
 
 # --- no GPU
@@ -146,12 +164,27 @@ def test_device_files_are_counted(machine: Machine) -> None:
     assert told["driver.device_denied"] == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is denied to root")
-def test_denied_device_files_are_named(machine: Machine) -> None:
-    """The first file that this user may not open."""
-    told = machine.file("/dev/nvidia0").file("/dev/nvidiactl", mode=0o400).file("/dev/nvidia-uvm", mode=0o400).told()
+def test_denied_device_files_are_named(machine: Machine, rules: RuleSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many files this user may not open, the first of them, and the rule about it."""
+    machine.card("0000:01:00.0", devices.NVIDIA, driver="nvidia").file("/sys/module/nvidia/version", "550.54.15")
+    machine.file("/dev/nvidia0").file("/dev/nvidiactl").file("/dev/nvidia-uvm")
+    monkeypatch.setattr(Tree, "usable", lambda self, name: name == "/dev/nvidia0")
+    told = machine.told()
     assert told["driver.device_denied"] == 2
     assert told["driver.device_denied_path"] == "/dev/nvidiactl"
+    assert "nvidia-device-files-denied" in serious(rules, told | {"driver.error": "NO_PERMISSION"})
+    monkeypatch.setattr(Tree, "usable", lambda self, name: name != "/dev/nvidia-uvm")
+    assert "nvidia-uvm-denied" in serious(rules, machine.told())
+
+
+def test_denied_amd_devices_are_found(machine: Machine, rules: RuleSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compute device, and the render devices all together."""
+    machine.card("0000:0c:00.0", devices.AMD, "0x120000", "amdgpu").file("/dev/kfd").file("/dev/dri/renderD128")
+    machine.file("/sys/module/amdgpu/version", "6.10.5")
+    monkeypatch.setattr(Tree, "usable", lambda self, name: name != "/dev/kfd")
+    assert serious(rules, machine.told()) == {"amd-compute-device-denied"}
+    monkeypatch.setattr(Tree, "usable", lambda self, name: name == "/dev/kfd")
+    assert serious(rules, machine.told()) == {"amd-render-device-denied"}
 
 
 def test_nvswitches_and_their_service(machine: Machine) -> None:
@@ -273,6 +306,97 @@ def test_windows_subsystem(machine: Machine) -> None:
     assert told["driver.wsl_shadowed"] is False
     machine.file("/usr/lib/x86_64-linux-gnu/libcuda.so.1")
     assert machine.told()["driver.wsl_shadowed"] is True
+
+
+# --- what the rules make of it
+
+
+def test_a_machine_without_a_gpu_has_no_error(machine: Machine, rules: RuleSet) -> None:
+    """Neither on a host nor in a container, also of an image that is made for GPUs."""
+    assert serious(rules, machine.told()) == set()
+    machine.file("/.dockerenv")
+    assert (
+        serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="all", NVIDIA_DRIVER_CAPABILITIES="compute,utility"))
+        == set()
+    )
+
+
+def test_a_missing_driver_is_found(machine: Machine, rules: RuleSet) -> None:
+    """A card without a module, and one that nouveau has."""
+    machine.card("0000:01:00.0", devices.NVIDIA)
+    assert serious(rules, machine.told()) == {"nvidia-module-not-loaded"}
+    machine.card("0000:01:00.0", devices.NVIDIA, driver="nouveau")
+    assert serious(rules, machine.told()) == {"nouveau-holds-the-gpu"}
+
+
+def test_missing_libraries_are_found(machine: Machine, rules: RuleSet) -> None:
+    """The module runs, and NVML's library is not there."""
+    machine.card("0000:01:00.0", devices.NVIDIA, driver="nvidia").file("/proc/driver/nvidia/version", OPEN_MODULE)
+    machine.file("/dev/nvidiactl").file("/dev/nvidia0").file("/dev/nvidia-uvm")
+    assert serious(rules, machine.told()) == {"nvidia-user-libraries-missing"}
+
+
+def test_containers_without_gpus_are_found(machine: Machine, rules: RuleSet) -> None:
+    """Not given any; given the devices and not the libraries; Apptainer without --nv."""
+    machine.card("0000:01:00.0", devices.NVIDIA, driver="nvidia").file("/.dockerenv")
+    assert serious(rules, machine.told()) == {"container-without-gpu-devices"}
+    assert "container-was-given-no-gpu" in serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="all"))
+    assert serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="void")) == {"container-without-gpu-devices"}
+    machine.file("/dev/nvidiactl").file("/dev/nvidia0").file("/dev/nvidia-uvm")
+    assert serious(rules, machine.told()) == {"container-has-devices-but-no-driver-libraries"}
+    assert serious(rules, machine.told(APPTAINER_CONTAINER="/x.sif")) == {"apptainer-without-nv"}
+
+
+def test_a_linux_driver_inside_windows_is_found(machine: Machine, rules: RuleSet) -> None:
+    """WSL as it should be brings nothing; with a Linux driver in front, a warning."""
+    machine.file("/proc/version", "Linux version 5.15.153.1-microsoft-standard-WSL2").file("/dev/dxg")
+    machine.file("/usr/lib/wsl/lib/libcuda.so.1")
+    assert serious(rules, machine.told()) == set()
+    machine.file("/usr/lib/x86_64-linux-gnu/libcuda.so.1")
+    assert serious(rules, machine.told()) == {"wsl-has-linux-driver"}
+
+
+def test_healthy_machines_of_other_makers_have_no_error(machine: Machine, rules: RuleSet, tmp_path: Path) -> None:
+    """AMD with its files open, and a processor's own graphics."""
+    machine.card("0000:00:02.0", devices.INTEL, "0x030000", "i915").file("/dev/dri/renderD128")
+    assert serious(rules, machine.told()) == set()
+    machine.card("0000:0c:00.0", devices.AMD, "0x120000", "amdgpu").file("/dev/kfd").file(
+        "/sys/module/amdgpu/version", "6.10.5"
+    )
+    amd_node(machine, 1, simd_count=1216, gfx_target_version=90402, location_id=0x0C00)
+    assert serious(rules, machine.told()) == set()
+    assert serious(rules, machine.told(HIP_VISIBLE_DEVICES="3")) == {"visible-devices-name-missing-gpu"}
+
+
+# --- texts that others write
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=50, deadline=None)
+def test_any_text_of_the_kernel_is_read(data: bytes) -> None:
+    """Whatever stands in the files, reading them ends, and a version looks like one."""
+    with TemporaryDirectory() as folder:
+        tree = Tree(folder)
+        for name in (
+            "proc/driver/nvidia/version",
+            "etc/docker/daemon.json",
+            "sys/class/kfd/kfd/topology/nodes/1/properties",
+        ):
+            place = Path(folder, name)
+            place.parent.mkdir(parents=True)
+            place.write_bytes(data)
+        Path(folder, "usr/bin").mkdir(parents=True)
+        Path(folder, "usr/bin/dockerd").touch()
+        readings = [*devices.kernel_module(tree), *devices.container_tools(tree), *devices.amd(tree, {})]
+    versions = [str(item.value) for item in readings if isinstance(item, Fact) and item.name == "driver.module_version"]
+    assert all(re.fullmatch(r"\d+(\.\d+)+", version) for version in versions)
+
+
+@given(st.text(max_size=200))
+def test_any_list_of_nvidia_smi_is_read(said: str) -> None:
+    """Rows that are none bring no fact."""
+    readings = list(gpu._smi_rows(said, Driver()))
+    assert readings == [] or any(isinstance(item, Fact) and item.name == "gpu.count" for item in readings)
 
 
 # --- other makers

@@ -2,6 +2,7 @@
 
 DoctorError              the base: a message for a person; the command line shows it and exits with 2
 ├── InputError           a log, file or folder that cannot be read as text
+│   └── CaseError        a case file that cannot be read or written
 └── RuleError            rule files with mistakes: all of them, each with file and line
 """
 
@@ -16,6 +17,10 @@ class DoctorError(Exception):
 
 class InputError(DoctorError):
     """A log that cannot be read: missing, unreadable, a folder without logs, binary data."""
+
+
+class CaseError(InputError):
+    """A case file that cannot be read or written: damaged, too new, no case file at all, no room for it."""
 
 
 class Mistake(Struct, frozen=True):

@@ -264,11 +264,10 @@ def loaded_library(maps: str, stem: str = "libnvidia-ml.so") -> str:
 
 
 def fabric_manager(tree: Tree) -> bool:
-    """Whether the Fabric Manager runs, by its name among the processes."""
-    for name in tree.names("/proc")[:MOST_PROCESSES]:
-        if name.isdigit() and (tree.text(f"/proc/{name}/comm", 64) or "").startswith("nv-fabricmanage"):
-            return True
-    return False
+    """Whether the Fabric Manager runs: by the process that its file names, else by its name among all processes."""
+    told = tree.text("/run/nvidia-fabricmanager/nv-fabricmanager.pid", 32) or ""
+    pids = [told, *(name for name in tree.names("/proc")[:MOST_PROCESSES] if name.isdigit())]
+    return any((tree.text(f"/proc/{pid}/comm", 64) or "").startswith("nv-fabricmanage") for pid in pids)
 
 
 def command(tree: Tree, pid: int) -> str:

@@ -97,7 +97,8 @@ class _Found:
         """Add a fact, unless it is known already. `by`: the fact that it follows from, for the line."""
         if value is None or value == "" or name in self._told or name in self.new:
             return
-        line = self._told[by].line if by in self._told else 0
+        source = self._told.get(by) or self.new.get(by)
+        line = source.line if source else 0
         self.new[name] = Fact(name, value, f"dataset/compat/{table}.json", line)
 
     def row(self, package: str) -> Row | None:

@@ -90,10 +90,9 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
 _OTHERS = re.compile(rf"(?:\w+|\w+/_C|\w+/_ext){_EXT}")
 _OTHERS_MATTER = re.compile(r"lib(?:torch\w*|c10\w*|cudart)\.so.*")
 
-_TORCH_SYMBOL = re.compile(
-    rb"_Z\w*?(?:N3c10|N2at|N5torch|N6caffe2|3c10|2at6|5torch)\w*|aoti_torch_\w+|torch_\w+|THP\w+"
-)
-_CPP_SYMBOL = re.compile(rb"_Z\w*?(?:N3c10|N2at|N5torch|N6caffe2)\w*")
+_CPP = rb"_Z\w*?N[KVO]?(?:3c10|2at|5torch|6caffe2)\w*"
+_CPP_SYMBOL = re.compile(_CPP)
+_TORCH_SYMBOL = re.compile(_CPP + rb"|aoti_torch_\w+|torch_\w+|THP\w+")
 _NEW_STRING = re.compile(rb"_Z\w*(?:3c10|2at|5torch)\w*St7__cxx1112basic_string")
 _OLD_STRING = re.compile(rb"_ZNK?(?:3c10|2at|5torch)\w*(?:RKSs|ESs|SsE|Ss$)")
 _PYTHON_TAG = re.compile(r"\.(?:cpython-(\d+t?)|cp(\d+t?)|pypy(\d+))[-_.]")
@@ -426,6 +425,8 @@ def readable(symbol: str) -> str:
         assert digits is not None
         size = int(digits[0])
         at += len(digits[0])
+        if not size or at + size > len(symbol):
+            return ""
         parts.append(symbol[at : at + size])
         at += size
     return "::".join(parts)

@@ -252,6 +252,8 @@ class Aliases:
 
     def put(self, text: str) -> str:
         """A text with the aliases in the place of the names."""
+        if self._by_word:
+            text = self._put_names(text)
         if self.identity.users and self._local:
             text = _USER.sub(self._put_local, text)
         if self.identity.serials:
@@ -260,7 +262,7 @@ class Aliases:
             text = _MAC.sub(lambda found: self._numbering("mac", found[0].lower().replace("-", ":")), text)
             text = _QUAD.sub(self._put_quad, text)
             text = _IPV6.sub(self._put_ipv6, text)
-        return self._put_names(text) if self._by_word else text
+        return text
 
     def fact(self, fact: Fact) -> Fact:
         """A fact with the aliases in its value and origin; a version is left as it is."""

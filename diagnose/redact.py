@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from diagnose.identity import Aliases, Identity
 from diagnose.model import Case, Event, Fact, Frame, Line, Output, Raised, Reading, Step, Unchecked
+
+if TYPE_CHECKING:
+    from diagnose.identity import Identity
 
 MASK = "***"
 MOST_ROUNDS = 8
@@ -48,6 +52,8 @@ def case(case: Case, identity: Identity | None = None) -> Case:
     if known:
         masked = _changed(masked, lambda text: _without(text, known))
     if identity is not None:
+        from diagnose.identity import Aliases
+
         aliases = Aliases(identity, tuple(texts(masked)))
         aliases.learn_case(masked)
         masked = _changed(masked, aliases.put, aliases.fact)
@@ -282,8 +288,6 @@ def _put(
 
 
 def _by_form(form: _Form) -> Callable[[str, Found], str]:
-    pattern = re.compile(f"({form.start})({form.rest})", re.ASCII)
-
     def change(text: str, found: Found) -> str:
         def decide(match: re.Match[str]) -> tuple[int, int] | None:
             if not form.sure and not (_is_random(match[2]) and _starts_here(text, match.start())):
@@ -292,9 +296,15 @@ def _by_form(form: _Form) -> Callable[[str, Found], str]:
             rest = _WORD.match(text, match.end())
             return match.start(2), rest.end() if rest else match.end()
 
-        return _put(pattern, text, decide, found)
+        return _put(_compiled(f"({form.start})({form.rest})"), text, decide, found)
 
     return change
+
+
+@cache
+def _compiled(expression: str) -> re.Pattern[str]:
+    """Compiled on first use: most texts hold none of these."""
+    return re.compile(expression, re.ASCII)
 
 
 def _starts_here(text: str, at: int) -> bool:

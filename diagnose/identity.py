@@ -158,17 +158,20 @@ class Aliases:
             self._next[found[1]] = max(self._next.get(found[1], 0), int(found[2]))
 
     def _learn(self, text: str) -> None:
+        lower = text.lower()
+        at = (*_PROMPT.finditer(text), *_EMAIL.finditer(text)) if "@" in text else ()
         if self.identity.users:
-            for found in (*_USER.finditer(text), *_PROMPT.finditer(text), *_EMAIL.finditer(text)):
+            for found in (*(_USER.finditer(text) if _holds(lower, _USER_WORDS) else ()), *at):
                 self._user(found["name"])
-        if self.identity.hosts:
+        if self.identity.hosts and _holds(lower, _HOST_WORDS):
             for found in _HOST.finditer(text):
                 part = found.lastgroup or "url"
                 if part not in ("host", "on") or _NODE_LIKE.search(found[part]):
                     self._host(found[part], url=part == "url")
-            for found in (*_PROMPT.finditer(text), *_EMAIL.finditer(text)):
+        if self.identity.hosts:
+            for found in at:
                 self._host(found["host"], url=True)
-        if self.identity.serials:
+        if self.identity.serials and _holds(lower, _SERIAL_WORDS):
             for pattern in (_SERIAL, _MACHINE):
                 for found in pattern.finditer(text):
                     if any(map(str.isdigit, found["id"])):
@@ -256,12 +259,15 @@ class Aliases:
             text = self._put_names(text)
         if self.identity.users and self._local:
             text = _USER.sub(self._put_local, text)
-        if self.identity.serials:
+        if self.identity.serials and ("GPU-" in text or "MIG-" in text):
             text = _UUID.sub(self._put_uuid, text)
         if self.identity.addresses:
-            text = _MAC.sub(lambda found: self._numbering("mac", found[0].lower().replace("-", ":")), text)
-            text = _QUAD.sub(self._put_quad, text)
-            text = _IPV6.sub(self._put_ipv6, text)
+            if text.count(":") >= 5 or text.count("-") >= 5:
+                text = _MAC.sub(lambda found: self._numbering("mac", found[0].lower().replace("-", ":")), text)
+            if text.count(".") >= 3:
+                text = _QUAD.sub(self._put_quad, text)
+            if text.count(":") >= 2:
+                text = _IPV6.sub(self._put_ipv6, text)
         return text
 
     def fact(self, fact: Fact) -> Fact:
@@ -275,14 +281,14 @@ class Aliases:
 
     def _is_version(self, name: str, value: str) -> bool:
         """Whether a fact's value is a version: by the catalogue, or four numbers in a fact that names no address."""
-        kind = describe(name)
-        if name.endswith("version") or (kind is not None and kind.type == "version"):
+        if name.endswith("version"):
             return True
-        return (
-            _FOUR_NUMBERS.fullmatch(value) is not None
-            and _ADDRESS_FACT.search(name) is None
-            and (kind is None or kind.area != "network")
-        )
+        if not _FOUR_NUMBERS.fullmatch(value):
+            return False
+        kind = describe(name)
+        if kind is not None and (kind.type == "version" or kind.area == "network"):
+            return kind.type == "version"
+        return _ADDRESS_FACT.search(name) is None
 
     def _put_local(self, found: re.Match[str]) -> str:
         alias = self._local.get(found["name"])
@@ -336,6 +342,16 @@ _ADDRESS_FACT = re.compile(r"(?i)addr|\bip|host|env\.|launch\.arg\.")
 _FOUR_NUMBERS = re.compile(r"\d+(?:\.\d+){3}")
 _NODE_LIKE = re.compile(r"[\d.-]")
 _ALIASES_IN = re.compile(r"(?<![^\W_])(user|host|ip|mac|uuid|serial)(\d{1,6})(?![^\W_])")
+
+
+# In lower case, what a text holds in which something of the kind could be found.
+_USER_WORDS = ("/home", "users", "user", "logname")
+_HOST_WORDS = ("://", " [", "host", "addr", "node", "endpoint", ":")
+_SERIAL_WORDS = ("serial", "id", "uuid")
+
+
+def _holds(lower: str, words: tuple[str, ...]) -> bool:
+    return any(word in lower for word in words)
 
 
 def _looks_like_quad(name: str) -> bool:

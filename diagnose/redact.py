@@ -135,12 +135,12 @@ def _lines(lines: tuple[Line, ...], change: Change) -> tuple[Line, ...]:
     """The lines, read as one text: first without their prefixes, then with them; both say the same in the end."""
     bodies = _together([line.body for line in lines], change)
     heads = [line.text[: -len(line.body)] if _ends_with_body(line) else "" for line in lines]
-    heads = [change(head) if head else "" for head in heads]
+    heads = _each(heads, change)
     whole = [
         head + body if _ends_with_body(line) else line.text
         for line, head, body in zip(lines, heads, bodies, strict=True)
     ]
-    whole = [change(text) for text in whole]  # one by one: the prefix of a line does not continue the one before
+    whole = _each(whole, change)  # one by one: the prefix of a line does not continue the one before
     made = []
     for line, head, body, text in zip(lines, heads, bodies, whole, strict=True):
         if _ends_with_body(line) and not text.endswith(body) and text.startswith(head):
@@ -159,6 +159,12 @@ def _together(parts: list[str], change: Change) -> list[str]:
     if len(changed) != len(parts) or any("\n" in part for part in parts):
         return [change(part) for part in parts]
     return changed
+
+
+def _each(parts: list[str], change: Change) -> list[str]:
+    """Texts of lines, each changed by itself; in one go if that changes nothing, as it seldom does."""
+    together = "\n".join(parts)
+    return parts if change(together) == together else [change(part) for part in parts]
 
 
 def _raised(raised: Raised, change: Change) -> Raised:

@@ -153,13 +153,14 @@ class Verdict(Struct):
     python_tag: str = ""
     machine: str = ""
     damaged: str = ""
+    gone: bool = False
     needs_driver: bool = False
     needs_torch: bool = False
 
     @property
     def faulty(self) -> bool:
         """Whether it cannot be loaded, for a reason that its file tells."""
-        return bool(self.missing_library or self.missing_symbol or self.damaged)
+        return bool(self.missing_library or self.missing_symbol or self.damaged or self.gone)
 
 
 def judge(extension: Extension, loader: Loader, with_torch: Loaded | None) -> Verdict | None:
@@ -177,7 +178,8 @@ def judge(extension: Extension, loader: Loader, with_torch: Loaded | None) -> Ve
                 return verdict
     except ElfError as error:
         if not os.path.lexists(extension.path):
-            return None  # a file that is missing is told elsewhere
+            verdict.gone = True
+            return verdict if extension.moment == "import" else None
         verdict.damaged = str(error)
         return verdict
     try:
@@ -384,6 +386,8 @@ def _facts(name: str, verdict: Verdict, build: TorchBuild | None, torch_abi: boo
             yield Fact(f"{head}.{key}", text, path)
     if verdict.missing_symbols:
         yield Fact(f"{head}.missing_symbol_count", verdict.missing_symbols, path)
+    if verdict.gone:
+        yield Fact(f"{head}.gone", True, os.path.join(extension.dist.folder, "RECORD"))
     if verdict.needs_driver:
         yield Fact(f"{head}.needs_driver", True, path)
     if verdict.cxx11_abi is not None:
@@ -397,13 +401,12 @@ def _facts(name: str, verdict: Verdict, build: TorchBuild | None, torch_abi: boo
         yield Fact(f"{head}.cuda_built_for", built.cuda, built.origin)
         if "." in built.cuda:
             yield Fact(f"{head}.cuda_tag", f"cu{built.cuda.replace('.', '')}", built.origin)
-    if build is None:
-        return
-    if built.torch and build.version and verdict.needs_torch and not verdict.stable_abi:
+    if build is not None and built.torch and build.version and verdict.needs_torch and not verdict.stable_abi:
         yield Fact(f"{head}.other_torch", _series(built.torch) != _series(build.version), built.origin)
     cuda = verdict.cuda_needed or built.cuda.partition(".")[0]
-    if cuda and build.cuda:
-        yield Fact(f"{head}.other_cuda", cuda != build.cuda.partition(".")[0], path)
+    torch_cuda = build.cuda.partition(".")[0] if build is not None else ""
+    yield Fact(f"{head}.other_cuda", bool(cuda and torch_cuda and cuda != torch_cuda), path)
+    yield Fact(f"{head}.cpu_torch", bool(verdict.needs_torch and cuda and build is not None and build.cpu_only), path)
 
 
 def _series(version: str) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Step, Unchecked
+from diagnose.sources.banner import canonical
 from diagnose.sources.distributions import (
     Distribution,
     Record,
@@ -32,8 +33,10 @@ MOST_GROUPS = 50
 
 # Packages of which it matters who installed them, and from where.
 _MATTER = frozenset(["torch", "torchvision", "torchaudio", "triton", "transformers", "tokenizers", "huggingface-hub", "safetensors", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "auto-gptq", "gptqmodel", "autoawq", "optimum", "torchao", "flash-attn", "flash-attn-3", "flashinfer-python", "xformers", "vllm", "sglang", "sgl-kernel", "lmdeploy", "deepspeed", "ray", "numpy", "protobuf", "pydantic", "llama-cpp-python", "transformer-engine"])  # fmt: skip
+# The versions of these are looked up by transformers whenever it is imported.
+CHECKED_AT_IMPORT = frozenset(["tokenizers", "huggingface-hub", "safetensors", "regex", "tqdm", "packaging", "filelock", "numpy", "pyyaml", "requests", "accelerate"])  # fmt: skip
 # What many packages bring without meaning it, and namespaces that are shared on purpose.
-_SHARED = frozenset(["tests", "test", "docs", "doc", "examples", "example", "scripts", "benchmarks", "benchmark", "src", "tools", "utils", "conftest.py", "setup.py", "py", "nvidia", "google", "mpl_toolkits", "zope", "backports", "azure", "sphinxcontrib", "jaraco", "ruamel", "__init__.py", "test_requests.py"])  # fmt: skip
+_SHARED = frozenset(["tests", "test", "docs", "doc", "examples", "example", "scripts", "benchmarks", "benchmark", "src", "tools", "utils", "conftest.py", "setup.py", "py", "py.py", "nvidia", "google", "mpl_toolkits", "zope", "backports", "azure", "sphinxcontrib", "jaraco", "ruamel", "__init__.py", "test_requests.py"])  # fmt: skip
 _CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch", "python-flatbuffers": "flatbuffers"}
 
 
@@ -184,15 +187,18 @@ def _package_facts(environment: _Environment, target: Interpreter) -> Iterator[R
     entries = {site.folder: site.entries for site in environment.sites}
     for name in sorted(environment.installed):
         dist = environment.installed[name]
-        yield from _facts_of(dist, environment.records.get(name), entries.get(dist.site, frozenset()), target)
+        checked = name in CHECKED_AT_IMPORT and "transformers" in environment.installed
+        yield from _facts_of(dist, environment.records.get(name), entries.get(dist.site, frozenset()), target, checked)
 
 
 def _facts_of(
-    dist: Distribution, record: Record | None, entries: frozenset[str], target: Interpreter
+    dist: Distribution, record: Record | None, entries: frozenset[str], target: Interpreter, checked: bool
 ) -> Iterator[Reading]:
     head = f"package.{dist.name}"
     if dist.broken and dist.broken != "not readable":
         yield Fact(f"{head}.broken", dist.broken, dist.metadata)
+        if checked:
+            yield Fact(f"{head}.version_checked_by", "transformers", dist.metadata)
     if dist.name in _MATTER:
         yield Fact(f"{head}.location", dist.site, dist.metadata)
         if dist.installer:
@@ -240,6 +246,23 @@ def _leftover_facts(environment: _Environment) -> Iterator[Reading]:
         path = os.path.join(folder, name)
         yield Fact(f"leftover.{number}.name", name, path)
         yield Fact(f"leftover.{number}.path", path, path)
+        package = _whose(name, environment)
+        if package:
+            yield Fact(f"leftover.{number}.package", package, path)
+            yield Fact(f"leftover.{number}.package_gone", package not in environment.installed, path)
+
+
+def _whose(leftover: str, environment: _Environment) -> str:
+    """The distribution that `~ransformers` or `~ransformers-4.57.1.dist-info` is left of: one that is installed, required
+    by one that is, or well known. Nothing if it is none of them."""
+    tail = canonical(leftover[1:].partition("-")[0])
+    required = (
+        re.split(r"[^\w.-]", text, maxsplit=1)[0] for dist in environment.installed.values() for text in dist.requires
+    )
+    for name in (*environment.installed, *sorted(_MATTER), *(canonical(name) for name in required)):
+        if name[1:] == tail:
+            return name
+    return ""
 
 
 def _duplicate_facts(environment: _Environment) -> Iterator[Reading]:
@@ -264,12 +287,12 @@ def _overlap_facts(environment: _Environment) -> Iterator[Reading]:
     claims: dict[tuple[str, str], list[str]] = {}
     for name, record in sorted(environment.records.items()):
         site = environment.installed[name].site
-        for path in (*record.modules, *(path for path in record.libraries if path.count("/") <= 2)):
+        own = (path for path in record.modules if path.partition("/")[0] not in _SHARED)
+        for path in (*own, *record.libraries):
             claims.setdefault((site, _claimed(path)), []).append(name)
     told: dict[tuple[str, ...], str] = {}
     for (_, path), names in claims.items():
-        top = path.partition("/")[0]
-        if len(names) < 2 or top in _SHARED or top.removesuffix(".py") in _SHARED:
+        if len(names) < 2:
             continue
         different = {
             environment.records[name].checksums.get(_as_listed(path, environment.records[name]), "") for name in names

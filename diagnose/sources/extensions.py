@@ -21,7 +21,7 @@ from diagnose.sources.elf import Elf, ElfError
 from diagnose.sources.files import HEAD, read_bytes, read_text
 from diagnose.sources.interpreter import Interpreter
 from diagnose.sources.libraries import DRIVER, Library, Loaded, Loader, unresolved
-from diagnose.sources.torch_build import TorchBuild
+from diagnose.sources.torch_build import TorchBuild, toolkit_home
 
 Moment = Literal["import", "use", "unknown"]
 
@@ -45,7 +45,10 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
     "sgl-kernel": (_Known(rf"sgl_kernel/(?:sm\d+/)?common_ops{_EXT}", "import"),),
     "sglang-kernel": (_Known(rf"sgl_kernel/(?:sm\d+/)?common_ops{_EXT}", "import"),),
     "torchvision": (_Known(rf"torchvision/_C(?:_stable)?{_EXT}", "import"),),
-    "torchaudio": (_Known(rf"torchaudio/lib/libtorchaudio{_EXT}", "import"),),
+    "torchaudio": (
+        _Known(rf"torchaudio/lib/libtorchaudio{_EXT}", "import"),
+        _Known(rf"torchaudio/lib/_torchaudio{_EXT}", "import"),
+    ),
     "torchtext": (_Known(rf"torchtext/lib/libtorchtext{_EXT}", "import"),),
     "torch-scatter": (_Known(r"torch_scatter/_\w+_(?:cpu|cuda)\.so", "import"),),
     "torch-sparse": (_Known(r"torch_sparse/_\w+_(?:cpu|cuda)\.so", "import"),),
@@ -86,6 +89,10 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
     "pyarrow": (_Known(rf"pyarrow/lib{_EXT}", "import"),),
 }
 
+_IN_ORDER = frozenset(["torchaudio"])
+"""Packages whose second compiled file finds the first one loaded."""
+_PRELOAD_CUDART = frozenset(["sgl-kernel", "sglang-kernel"])
+
 # Extension modules that stand alone at the top, or are called `_C`: what an import of the package loads, most likely.
 _OTHERS = re.compile(rf"(?:\w+|\w+/_C|\w+/_ext){_EXT}")
 _OTHERS_MATTER = re.compile(r"lib(?:torch\w*|c10\w*|cudart)\.so.*")
@@ -116,11 +123,16 @@ def find_extensions(dist: Distribution, record: Record, interpreter: Interpreter
         if moment is not None:
             stem = re.split(r"\.(?:cpython-|abi3|so)", path)[0]
             found.setdefault(stem, []).append(Extension(dist, os.path.join(dist.site, path), moment))
-    chosen = []
+    chosen: list[Extension] = []
     for same in found.values():
         fitting = [one for one in same if _tag(one.path) in ("", interpreter.abi)]
         chosen.extend(fitting or same[:1])
-    return chosen
+    patterns = [one.files for one in known or ()]
+    return sorted(chosen, key=lambda one: _place(os.path.relpath(one.path, dist.site), patterns))
+
+
+def _place(path: str, patterns: Sequence[str]) -> int:
+    return next((number for number, pattern in enumerate(patterns) if re.fullmatch(pattern, path)), len(patterns))
 
 
 def _moment(path: str, known: Sequence[_Known] | None) -> Moment | None:
@@ -163,10 +175,13 @@ class Verdict(Struct):
         return bool(self.missing_library or self.missing_symbol or self.damaged or self.gone)
 
 
-def judge(extension: Extension, loader: Loader, with_torch: Loaded | None) -> Verdict | None:
+def judge(
+    extension: Extension, loader: Loader, with_torch: Loaded | None, before: Sequence[str] = ()
+) -> Verdict | None:
     """Compare one extension with the libraries that are here; None for one that has nothing to do with torch or CUDA.
 
-    `with_torch` is what is loaded once torch was imported; None if torch is not there.
+    `with_torch` is what is loaded once torch was imported; None if torch is not there. `before` are files that the
+    package loads first.
     """
     verdict = Verdict(extension, python_tag=_tag(extension.path))
     try:
@@ -183,14 +198,19 @@ def judge(extension: Extension, loader: Loader, with_torch: Loaded | None) -> Ve
         verdict.damaged = str(error)
         return verdict
     try:
-        _read_header(verdict, loader, with_torch)
+        _read_header(verdict, loader, with_torch, before)
     except ElfError as error:
         verdict.damaged = str(error)
     return verdict
 
 
-def _read_header(verdict: Verdict, loader: Loader, with_torch: Loaded | None) -> None:
+def _read_header(verdict: Verdict, loader: Loader, with_torch: Loaded | None, first: Sequence[str]) -> None:
     loaded = with_torch.copy() if with_torch is not None else loader.start()
+    if verdict.extension.dist.name in _PRELOAD_CUDART:
+        first = [*first, *_cudart_of(loader.environ)]
+    for path in first:
+        loader.load(path, loaded)
+    loaded.missing.clear()
     before = set(loaded.libraries)
     library = loader.load(verdict.extension.path, loaded)
     if library is None:
@@ -221,6 +241,19 @@ def _read_header(verdict: Verdict, loader: Loader, with_torch: Loaded | None) ->
             lacking = list(unresolved(names, sorted(libraries, key=_rank)))
             verdict.missing_symbols = len(lacking)
             verdict.missing_symbol = lacking[0].decode("utf-8", "replace") if lacking else ""
+
+
+def _cudart_of(environ: Mapping[str, str]) -> list[str]:
+    """The CUDA runtime of the toolkit, where sgl_kernel looks for it before it loads its own library."""
+    home = toolkit_home(environ)
+    folders = (
+        os.path.join(home, "lib"),
+        os.path.join(home, "lib64"),
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+    )
+    return [path for folder in folders if os.path.isfile(path := os.path.join(folder, "libcudart.so.12"))][:1]
 
 
 def _is_own(library: Library, verdict: Verdict) -> bool:
@@ -354,7 +387,12 @@ def extension_facts(
             yield Unchecked("compiled extensions", f"more than {MOST_EXTENSIONS} packages have them")
             return
         yield Step(f"reading the compiled files of {name}")
-        verdicts = [verdict for file in files[:20] if (verdict := judge(file, loader, with_torch)) is not None]
+        verdicts = []
+        for number, file in enumerate(files[:20]):
+            before = [other.path for other in files[:number]] if name in _IN_ORDER else []
+            verdict = judge(file, loader, with_torch, before)
+            if verdict is not None:
+                verdicts.append(verdict)
         if verdicts:
             yield from _facts(
                 name, next((verdict for verdict in verdicts if verdict.faulty), verdicts[0]), build, torch_abi

@@ -78,8 +78,8 @@ class Loader:
                 self.libc = "musl"
         except ElfError:
             self.bits = 64
+        self.environ = environ
         self.library_path = library_path(environ)
-        self.preload = tuple(environ.get("LD_PRELOAD", "").replace(":", " ").split())
         self._cache: dict[str, list[str]] | None = None
 
     def close(self) -> None:

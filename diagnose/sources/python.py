@@ -36,7 +36,7 @@ _MATTER = frozenset(["torch", "torchvision", "torchaudio", "triton", "transforme
 # The versions of these are looked up by transformers whenever it is imported.
 CHECKED_AT_IMPORT = frozenset(["tokenizers", "huggingface-hub", "safetensors", "regex", "tqdm", "packaging", "filelock", "numpy", "pyyaml", "requests", "accelerate"])  # fmt: skip
 # What many packages bring without meaning it, and namespaces that are shared on purpose.
-_SHARED = frozenset(["tests", "test", "docs", "doc", "examples", "example", "scripts", "benchmarks", "benchmark", "src", "tools", "utils", "conftest.py", "setup.py", "py", "py.py", "nvidia", "google", "mpl_toolkits", "zope", "backports", "azure", "sphinxcontrib", "jaraco", "ruamel", "__init__.py", "test_requests.py"])  # fmt: skip
+_SHARED = frozenset(["tests", "test", "docs", "doc", "examples", "example", "scripts", "benchmarks", "benchmark", "src", "tools", "utils", "conftest.py", "setup.py", "build_backend.py", "py", "py.py", "nvidia", "google", "mpl_toolkits", "zope", "backports", "azure", "sphinxcontrib", "jaraco", "ruamel", "__init__.py", "test_requests.py"])  # fmt: skip
 _CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch", "python-flatbuffers": "flatbuffers"}
 
 

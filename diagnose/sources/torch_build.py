@@ -322,6 +322,11 @@ def toolkit_facts(environ: Mapping[str, str], prefix: str = "") -> Iterator[Read
         yield Unchecked("the version of the CUDA toolkit", f"nothing in {home} tells it")
 
 
+def toolkit_home(environ: Mapping[str, str]) -> str:
+    """The folder of the CUDA toolkit that builds would use, or nothing."""
+    return _toolkit(environ)[0]
+
+
 def _toolkit(environ: Mapping[str, str]) -> tuple[str, str]:
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         if environ.get(variable):

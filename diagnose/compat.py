@@ -213,8 +213,11 @@ def _torch(found: _Found) -> None:
         if listed:
             found.add("torch.capability_min", listed[0].partition("+")[0], "torch-builds", "torch.version")
             found.add("torch.capability_max", listed[-1].partition("+")[0], "torch-builds", "torch.version")
-            for index, capability in _capabilities(found):
-                found.add(f"gpu.{index}.torch_code", _has_code(listed, capability), "torch-builds", "torch.version")
+            judged = {index: _has_code(listed, capability) for index, capability in _capabilities(found)}
+            for index, able in judged.items():
+                found.add(f"gpu.{index}.torch_code", able, "torch-builds", "torch.version")
+            if judged and None not in judged.values():
+                found.add("torch.gpus_with_code", sum(map(bool, judged.values())), "torch-builds", "torch.version")
 
 
 def _cuda_of_torch(found: _Found) -> None:
@@ -417,17 +420,21 @@ def _requirement(found: _Found, package: str, other: str, wanted: str) -> None:
 
 def _gpus(found: _Found) -> None:
     """What each GPU can do, and which CUDA toolkits compile for it."""
-    for index, capability in _capabilities(found):
+    known = dict(_capabilities(found))
+    if known:
+        best = max(known, key=lambda index: tuple(map(int, known[index].split("."))))
+        found.add("gpus.capability_best", known[best], "capabilities", f"gpu.{best}.compute_capability")
+    for index, capability in known.items():
         by = f"gpu.{index}.compute_capability"
         for row in _table("capabilities"):
             below = row.get("compute_capability_below")
             able = not _before(capability, row["compute_capability_min"])
             able = able and (below is None or _before(capability, below))
             found.add(f"gpu.{index}.{row['need']}", able, "capabilities", by)
-        known = next((row for row in _table("architectures") if row["compute_capability"] == capability), None)
-        if known:
-            found.add(f"gpu.{index}.cuda_min", known["cuda_min"], "architectures", by)
-            found.add(f"gpu.{index}.cuda_below", known.get("cuda_below"), "architectures", by)
+        built = next((row for row in _table("architectures") if row["compute_capability"] == capability), None)
+        if built:
+            found.add(f"gpu.{index}.cuda_min", built["cuda_min"], "architectures", by)
+            found.add(f"gpu.{index}.cuda_below", built.get("cuda_below"), "architectures", by)
 
 
 def _driver(found: _Found) -> None:

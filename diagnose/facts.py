@@ -557,6 +557,8 @@ COMPAT: tuple[FactKind, ...] = (
     ),
     *_kinds("compat", "GPUs",
         ("gpu.*.torch_code", "flag", "whether this build of torch has code for a GPU"),
+        ("torch.gpus_with_code", "number", "how many of the GPUs this build of torch has code for, if it is known of all"),
+        ("gpus.capability_best", "version", "the highest compute capability among the GPUs"),
         ("gpu.*.cuda_min", "version", "first CUDA toolkit that compiles for a GPU"),
         ("gpu.*.cuda_below", "version", "first CUDA toolkit that no longer compiles for a GPU"),
         ("gpu.*.bf16", "flag", "whether a GPU computes in bfloat16"),

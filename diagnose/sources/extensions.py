@@ -67,8 +67,8 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
     "exllamav2": (_Known(rf"exllamav2_ext{_EXT}", "import"),),
     "exllamav3": (_Known(rf"exllamav3_ext{_EXT}", "import"),),
     "apex": (_Known(rf"(?:amp_C|apex_C|fused_layer_norm_cuda|fused_weight_gradient_mlp_cuda){_EXT}", "use"),),
-    "transformer-engine-torch": (_Known(rf"transformer_engine_torch{_EXT}", "import"),),
-    "transformer-engine": (_Known(rf"(?:transformer_engine/)?transformer_engine_torch{_EXT}", "import"),),
+    "transformer-engine": (),  # it loads its libraries one by one, by path
+    "transformer-engine-torch": (),
     "triton": (_Known(rf"triton/_C/libtriton{_EXT}", "import"),),
     "pytorch-triton": (_Known(rf"triton/_C/libtriton{_EXT}", "import"),),
     "flashinfer": (_Known(rf"flashinfer/(?:_kernels|_kernels_sm\d+|_decode\w*|_prefill\w*){_EXT}", "import"),),
@@ -91,6 +91,8 @@ _KNOWN: dict[str, tuple[_Known, ...]] = {
 
 _IN_ORDER = frozenset(["torchaudio"])
 """Packages whose second compiled file finds the first one loaded."""
+_WITHOUT_TORCH = frozenset(["llama-cpp-python", "numpy", "pyarrow", "tokenizers", "safetensors", "sentencepiece"])
+"""Packages that are imported without torch, so that what torch loads does not help them."""
 _PRELOAD_CUDART = frozenset(["sgl-kernel", "sglang-kernel"])
 
 # Extension modules that stand alone at the top, or are called `_C`: what an import of the package loads, most likely.
@@ -205,7 +207,8 @@ def judge(
 
 
 def _read_header(verdict: Verdict, loader: Loader, with_torch: Loaded | None, first: Sequence[str]) -> None:
-    loaded = with_torch.copy() if with_torch is not None else loader.start()
+    alone = with_torch is None or verdict.extension.dist.name in _WITHOUT_TORCH
+    loaded = loader.start() if alone or with_torch is None else with_torch.copy()
     if verdict.extension.dist.name in _PRELOAD_CUDART:
         first = [*first, *_cudart_of(loader.environ)]
     for path in first:

@@ -186,6 +186,35 @@ def test_optional_files_are_not_looked_at(env: Environment) -> None:
     assert "missing_library" not in env.facts("vllm")
 
 
+def test_what_torch_loads_does_not_help_who_runs_without_it(env: Environment) -> None:
+    """llama-cpp-python never imports torch: a CUDA runtime among torch's wheels is out of its reach."""
+    files: dict[str, str | bytes] = {
+        "llama_cpp/__init__.py": "",
+        "llama_cpp/lib/libllama.so": elf(["libggml-cuda.so"], runpath="$ORIGIN"),
+        "llama_cpp/lib/libggml-cuda.so": elf(["libcudart.so.12", "libcuda.so.1"], "libggml-cuda.so", runpath="$ORIGIN"),
+    }
+    install(env.site, "llama-cpp-python", "0.3.16", files=files)
+    facts = env.facts("llama-cpp-python")
+    assert facts["missing_library"] == "libcudart.so.12"
+    assert facts["missing_library_for"] == "libggml-cuda.so"
+    assert facts["needs_driver"] is True
+    assert facts["cuda_needed"] == "12"
+    assert facts["other_cuda"] is False
+
+
+def test_a_file_that_the_package_loads_first_is_there(env: Environment) -> None:
+    """torchaudio loads libtorchaudio.so by path before the module that needs it."""
+    files: dict[str, str | bytes] = {
+        "torchaudio/__init__.py": "",
+        "torchaudio/lib/_torchaudio.so": elf(["libtorchaudio.so", "libc10.so"]),
+        "torchaudio/lib/libtorchaudio.so": elf(["libc10.so"], "libtorchaudio.so"),
+    }
+    install(env.site, "torchaudio", "2.8.0", files=files)
+    facts = env.facts("torchaudio")
+    assert facts["file"] == "torchaudio/lib/libtorchaudio.so"
+    assert "missing_library" not in facts
+
+
 def test_unknown_packages_count_if_they_link_to_torch_or_cuda(env: Environment) -> None:
     """A top-level extension module that needs libtorch is looked at, others are not."""
     name = "my_ops.cpython-311-x86_64-linux-gnu.so"

@@ -228,7 +228,7 @@ def _cuda_of_torch(found: _Found) -> None:
         return
     if "windows" not in found.text("os.name").lower():
         found.add("torch.driver_min", row["driver_min"], "cuda", "torch.cuda")
-        found.add("torch.driver_full", row["driver"], "cuda", "torch.cuda")
+        found.add("torch.driver_full", row.get("driver"), "cuda", "torch.cuda")
     found.add("torch.driver_fits", _driver_fits(found, cuda), "cuda", "torch.cuda")
 
 
@@ -449,7 +449,8 @@ def _driver(found: _Found) -> None:
         return
     branch = _major(version)
     for row in _table("cuda"):
-        if _major(row["driver"]) == branch and not _before(version, row["driver"]):
+        came_with = row.get("driver", "")
+        if _major(came_with) == branch and not _before(version, came_with):
             found.add("driver.cuda", row["cuda"], "cuda", "driver.version")
 
 

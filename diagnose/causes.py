@@ -318,12 +318,10 @@ def _symptom_leaf(rules: RuleSet, node: _Node) -> str:
 
 
 def _severity(node: _Node) -> Severity:
-    """A cause is as severe as what it led to in a log; a probe or log error makes a warning of the machine an error."""
+    """A cause in the machine is as severe as what it led to: an error that it explains makes an error of a warning."""
     told = [node.finding.rule.severity]
     if _on_facts(node.finding):
-        told += [
-            child.finding.rule.severity for child in node.symptoms if child.finding.events and _tier(child.finding) < 4
-        ]
+        told += [child.finding.rule.severity for child in node.symptoms if _tier(child.finding) < 4]
     return min(told, key=SEVERITIES.index)
 
 

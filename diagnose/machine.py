@@ -101,7 +101,7 @@ def _sources(request: Request, interpreter: str) -> list[Source]:
 
     environ = request.environ
     sources = [
-        Source("GPU driver", lambda: gpu.read(environ), 10),
+        Source("GPU driver", lambda: gpu.read(environ), 15),
         Source("host", lambda: host.read(environ, folders=[request.folder]), 8),
         Source("kernel log", lambda: kernel.read(environ=environ), 8),
     ]

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from diagnose import __version__, redact
 from diagnose.errors import CaseError
+from diagnose.facts import describe
 from diagnose.model import Case, Event, Fact, Frame, Line, Raised, Unchecked
 
 VERSION = 1
@@ -28,9 +29,10 @@ MOST_BYTES = 64 << 20
 """How large a case file may be, unpacked."""
 MOST_WRITTEN = 48 << 20
 """How many bytes of events are written; the others are counted. Leaves room for the facts."""
+LONGEST_NAME = 500
 LONGEST_TEXT = 64 << 10
 """How many characters of one text are kept. The readers of logs keep fewer."""
-ABOUT = "A case file of llmdoctor, secrets masked. Read it before you send it. To diagnose it: llmdoctor diagnose --case FILE"
+ABOUT = "A case file of llmdoctor, secrets masked. Read it before you send it. To see what it says: llmdoctor check --case FILE"
 
 _Number = Annotated[int, Meta(ge=0, le=1 << 53)]
 
@@ -423,24 +425,37 @@ def _refuse_size(name: str) -> NoReturn:
 
 def _case(file: _File) -> Case:
     """The case in a file. Texts longer than any of ours are cut; an event without lines says nothing."""
-    facts = tuple(
-        Fact(
-            _cut(fact.name),
-            _cut(fact.value) if isinstance(fact.value, str) else fact.value,
-            _cut(fact.origin),
-            fact.line,
+    facts = tuple(made for fact in file.facts if (made := _fact(fact)) is not None)
+    unchecked = tuple(Unchecked(_cut(item.what), _cut(item.why)) for item in file.unchecked)
+    if len(facts) < len(file.facts):
+        left = len(file.facts) - len(facts)
+        unchecked += (
+            Unchecked(f"{left:,} facts of the case file", "their names or values are none that facts can have"),
         )
-        for fact in file.facts
-        if "*" not in fact.name.split(".")  # a rule's word for any instance; no fact is called so
-    )
     return Case(
         facts=facts,
         events=tuple(_event(event) for event in file.events if event.lines),
-        unchecked=tuple(Unchecked(_cut(item.what), _cut(item.why)) for item in file.unchecked),
+        unchecked=unchecked,
         origins=tuple(_cut(origin) for origin in file.origins),
         lines=file.lines,
         machine=file.machine,
     )
+
+
+def _fact(fact: _Fact) -> Fact | None:
+    """The fact, or None if its name is none (`*` stands for any instance) or its value is not of the catalogue's type."""
+    if not fact.name or len(fact.name) > LONGEST_NAME or "*" in fact.name.split("."):
+        return None
+    value = _cut(fact.value) if isinstance(fact.value, str) else fact.value
+    kind = describe(fact.name)
+    if kind is not None:
+        if kind.type == "flag" and not isinstance(value, bool):
+            return None
+        if kind.type in ("number", "bytes") and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            return None
+        if kind.type in ("version", "text") and not isinstance(value, str):
+            value = str(value)
+    return Fact(fact.name, value, _cut(fact.origin), fact.line)
 
 
 def _event(event: _Event) -> Event:

@@ -118,6 +118,27 @@ def test_unknown_keys_are_ignored_and_missing_ones_default() -> None:
     assert case == Case((Fact("a.b", 1, ""),), (Event("", 0, 0, (Line(0, "t", "t"),)),))
 
 
+def test_facts_have_the_types_of_the_catalogue() -> None:
+    """A value of another type is no fact, and that is told; numbers where a text belongs are their text."""
+    odd = [
+        ("gpu.count", "many"),
+        ("gpu.count", True),
+        ("cuda.available", "yes"),
+        ("cuda.available", 1),
+        ("gpu.0.memory", "x"),
+    ]
+    fine = [
+        ("torch.version", 2.5, "2.5"),
+        ("gpu.count", 8, 8),
+        ("cuda.available", False, False),
+        ("os.name", True, "True"),
+    ]
+    told = [{"name": name, "value": value} for name, value, *_ in (*odd, *fine)]
+    case = bundle.loads(a_file(facts=told))
+    assert [(fact.name, fact.value) for fact in case.facts] == [(name, kept) for name, _, kept in fine]
+    assert [item.what for item in case.unchecked] == ["5 facts of the case file"]
+
+
 texts = st.text(max_size=30)
 values = st.one_of(texts, st.booleans(), st.integers(-(1 << 70), 1 << 70), st.floats())
 cases = st.builds(
@@ -453,5 +474,6 @@ def test_a_case_made_to_explode() -> None:
             events=[*events, {"lines": []}],
         )
     )
-    assert (len(case.facts), len(case.events)) == (9001, 30)
+    assert (len(case.facts), len(case.events)) == (9000, 30)
+    assert [item.what for item in case.unchecked] == ["2 facts of the case file"]
     assert all(formatter(name)(diagnosed(case)) for name in FORMATS)

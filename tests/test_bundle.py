@@ -22,6 +22,7 @@ from diagnose.formats import FORMATS, formatter
 from diagnose.match import match
 from diagnose.model import Case, Diagnosis, Event, Fact, Frame, Line, Raised, Unchecked
 from diagnose.ruleset import load
+from tests.support import ROOT
 from tests.test_redact import PLANTED, with_it_everywhere
 
 CASES = Path(__file__).parent / "cases"
@@ -106,6 +107,15 @@ def test_version_1_still_loads() -> None:
     (event,) = case.events
     assert (event.rank, event.repeats, event.ranks, event.raised[0].frames[0].place) == ("0", 2, ("0", "1"), "a.py:f")
     assert case.unchecked == (Unchecked("kernel log", "not allowed to read it"),)
+
+
+def test_the_documentation_shows_a_case_file() -> None:
+    """The example of docs/case-files.md is one, as it would be written, and its table names every key."""
+    page = (ROOT / "docs" / "case-files.md").read_text(encoding="utf-8")
+    shown = page.split("```json\n")[1].split("```")[0]
+    case = bundle.loads(shown.encode())
+    assert bundle.dumps(case) == shown
+    assert [name for name in bundle._File.__struct_fields__ if f"`{name}`" not in page and name != "about"] == []
 
 
 def test_unknown_keys_are_ignored_and_missing_ones_default() -> None:

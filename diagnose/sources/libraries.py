@@ -66,28 +66,32 @@ class Loader:
 
     def __init__(self, program: str, environ: Mapping[str, str]) -> None:
         self._open: dict[str, Elf] = {}
-        self._read: dict[str, tuple[Library | None, str]] = {}
         self.machine = ""
         self.program: Library | None = None
-        self.libc = "glibc"
         try:
             elf = self._elf(program)
             self.machine, self.bits = elf.header.machine, elf.header.bits
             self.program = _library(program, elf, None)
-            if any(name.startswith("libc.musl") or name == "ld-musl" for name in elf.needed):
-                self.libc = "musl"
         except ElfError:
             self.bits = 64
         self.environ = environ
         self.library_path = library_path(environ)
         self._cache: dict[str, list[str]] | None = None
 
+    @property
+    def unlike(self) -> str:
+        """Why this loader's choices cannot be worked out, in words; nothing if they can."""
+        if self.program is None:
+            return "the interpreter is not there, or no program of Linux"
+        if any(name.startswith("libc.musl") for name in self.program.needed):
+            return "the interpreter uses musl, whose loader searches in another way"
+        return ""
+
     def close(self) -> None:
         """Close all files that were opened."""
         for elf in self._open.values():
             elf.close()
         self._open.clear()
-        self._read.clear()
 
     def _elf(self, path: str) -> Elf:
         found = self._open.get(path)

@@ -443,7 +443,7 @@ def _compiled_facts(environment: _Environment, target: Interpreter, environ: Map
             if abi is not None:
                 yield Fact("torch.cxx11_abi", abi, os.path.join(build.folder, "lib", "libc10.so"))
             yield Step("following the libraries that torch loads")
-            if torch_build.extension_file(build.folder):
+            if torch_build.extension_file(build.folder) and not loader.unlike:
                 loaded = torch_build.load_torch(build, loader, sites)
                 yield from _guarded("torch's libraries", torch_build.library_facts(loaded, sites, loader.library_path))
         extensions = {
@@ -453,7 +453,10 @@ def _compiled_facts(environment: _Environment, target: Interpreter, environ: Map
             for files in [find_extensions(environment.installed[name], record, target)]
             if files
         }
-        yield from _guarded("compiled extensions", extension_facts(extensions, loader, loaded, build, abi))
+        if extensions and loader.unlike:
+            yield Unchecked("compiled extensions", loader.unlike)
+        else:
+            yield from _guarded("compiled extensions", extension_facts(extensions, loader, loaded, build, abi))
     finally:
         loader.close()
     bnb = environment.installed.get("bitsandbytes")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -201,8 +201,3 @@ def python_unmet(dist: Distribution, interpreter: Interpreter) -> bool:
 def _same_for_all_patches(wants: str, series: str) -> bool:
     """Whether every release of a series (3.11) gets the same answer, so that the patch number need not be known."""
     return satisfies(f"{series}.0", wants) == satisfies(f"{series}.99", wants)
-
-
-def first_missing(names: Sequence[str], installed: Mapping[str, Distribution]) -> str:
-    """The first of some names that is not installed, or nothing."""
-    return next((name for name in names if name not in installed), "")

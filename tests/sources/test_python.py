@@ -399,6 +399,21 @@ def test_an_interpreter_of_another_architecture_is_read_like_any_other(tmp_path:
     assert facts["python.other_machine"] is (os.uname().machine not in ("aarch64", "arm64"))
 
 
+def test_extensions_are_unchecked_where_the_loader_is_another(env: Environment) -> None:
+    """Under musl, and where the interpreter is gone, nothing is said of what would be loaded."""
+    env.sound()
+    program = env.python.resolve()
+    program.write_bytes(elf(["libc.musl-x86_64.so.1"], exports=["Py_BytesMain"]))
+    facts, unchecked = told(env.python, env.work)
+    assert "musl" in unchecked[0].why
+    assert not [name for name in facts if name.startswith("extension.")]
+    program.unlink()
+    facts, unchecked = told(env.python, env.work)
+    assert "not there" in unchecked[0].why
+    assert facts["python.gone"] == str(program)
+    assert facts["torch.version"] == "2.8.0"
+
+
 def test_a_hundred_unmet_requirements_are_counted_and_not_all_told(env: Environment) -> None:
     """The count is full, the list is not endless."""
     install(env.site, "greedy", requires=[f"absent{number}" for number in range(300)])

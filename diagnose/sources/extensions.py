@@ -396,6 +396,7 @@ def extension_facts(
             verdict = judge(file, loader, with_torch, before)
             if verdict is not None:
                 verdicts.append(verdict)
+        loader.forget(with_torch)
         if verdicts:
             yield from _facts(
                 name, next((verdict for verdict in verdicts if verdict.faulty), verdicts[0]), build, torch_abi

@@ -408,7 +408,7 @@ def _written_in(real: str, short: str) -> str:
         files.append(os.path.join(os.path.dirname(os.path.dirname(real)), place, f"libpython{short}.so.1.0"))
     pattern = re.compile(rb"\0(" + re.escape(short.encode()) + rb"\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?\0")
     for file in files:
-        found = pattern.search(read_bytes(file, 64 << 20) or b"")
+        found = pattern.search(read_bytes(file, 32 << 20) or b"")
         if found:
             return found[1].decode()
     return ""

@@ -25,6 +25,7 @@ DRIVER = (
 """Libraries that come with the GPU driver: where there is none, that is no fault of who needs them."""
 
 MOST_LIBRARIES = 400
+MOST_OPEN = 200
 _SYSTEM = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _MULTIARCH = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "ppc64le": "powerpc64le-linux-gnu"}
 
@@ -92,6 +93,16 @@ class Loader:
         for elf in self._open.values():
             elf.close()
         self._open.clear()
+
+    def forget(self, kept: Loaded | None) -> None:
+        """Close files that `kept` does not need, once many are open: a process may open only so many."""
+        if len(self._open) < MOST_OPEN:
+            return
+        paths = {library.path for library in kept.libraries.values()} if kept is not None else set()
+        if self.program is not None:
+            paths.add(self.program.path)
+        for path in [path for path in self._open if path not in paths]:
+            self._open.pop(path).close()
 
     def _elf(self, path: str) -> Elf:
         found = self._open.get(path)

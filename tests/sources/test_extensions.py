@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,21 @@ def test_a_file_that_the_package_loads_first_is_there(env: Environment) -> None:
     facts = env.facts("torchaudio")
     assert facts["file"] == "torchaudio/lib/libtorchaudio.so"
     assert "missing_library" not in facts
+
+
+def test_many_extensions_do_not_use_up_the_open_files(env: Environment) -> None:
+    """A limit of open files is no fault of a library."""
+    for number in range(300):
+        data = elf(["libc10.so", "libtorch_cpu.so"], exports=["PyInit_x"])
+        install(env.site, f"ops-{number}", files={f"ops_{number}.cpython-311-x86_64-linux-gnu.so": data})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (260, hard))
+    try:
+        facts, unchecked = told(env.folder / "bin" / "python", env.work)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not [name for name in facts if name.endswith((".damaged", ".missing_library"))]
+    assert [item.what for item in unchecked] == ["compiled extensions"]  # there are more than are looked at
 
 
 def test_unknown_packages_count_if_they_link_to_torch_or_cuda(env: Environment) -> None:

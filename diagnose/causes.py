@@ -104,12 +104,17 @@ def _tier(finding: Finding) -> int:
 def _order(node: _Node, case: Case) -> tuple[float, ...]:
     finding = node.finding
     explained = [child.finding for child in node.symptoms if child.finding.events]
-    if _on_facts(finding):
-        if case.origins and not explained:
-            return (1, _tier(finding), _depth(finding))
-        if explained:
-            return (0, *min(_place(item, case) for item in explained))
+    if _is_aside(node, case):
+        return (1, _tier(finding), _depth(finding))
+    if _on_facts(finding) and explained:
+        return (0, *min(_place(item, case) for item in explained))
     return (0, *_place(finding, case))
+
+
+def _is_aside(node: _Node, case: Case) -> bool:
+    """Whether a finding on facts alone stands beside a log, and explains nothing of what the log says."""
+    said = any(child.finding.events for child in node.symptoms)
+    return bool(case.origins) and _on_facts(node.finding) and not said
 
 
 def _place(finding: Finding, case: Case) -> tuple[float, ...]:
@@ -273,9 +278,20 @@ def _put_wrappers_below(nodes: list[_Node]) -> None:
     if not nodes or nodes[0].finding.rule.kind == "wrapper" or nodes[0].finding.rule.severity != "error":
         return
     for node in [node for node in nodes if node.finding.rule.kind == "wrapper"]:
-        nodes.remove(node)
-        nodes[0].symptoms += [node, *node.symptoms]
-        node.symptoms = []
+        cause = _wrapped(nodes, node)
+        if cause is not None:
+            nodes.remove(node)
+            cause.symptoms += [node, *node.symptoms]
+            node.symptoms = []
+
+
+def _wrapped(nodes: list[_Node], wrapper: _Node) -> _Node | None:
+    """What a wrapper is the symptom of: in a log the first cause; for a failed probe what its own output tells, if anything."""
+    if not _on_facts(wrapper.finding):
+        return nodes[0]
+    origins = {fact.origin for fact in wrapper.finding.facts}
+    said = [node for node in nodes if node.finding.rule.kind != "wrapper" and node.finding.rule.severity == "error"]
+    return next((node for node in said if origins & {event.origin for event in node.finding.events}), None)
 
 
 def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
@@ -286,8 +302,8 @@ def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:
     return Cause(
         rule=rule.id,
         title=render(rule.title, values) + _further(finding),
-        severity=_severity(node),
-        certainty=finding.certainty,
+        severity=_severity(node, case),
+        certainty="possible" if _is_aside(node, case) and not case.machine else finding.certainty,
         kind=rule.kind,
         symptom=symptom,
         cause=rule.labels.cause,
@@ -317,8 +333,13 @@ def _symptom_leaf(rules: RuleSet, node: _Node) -> str:
     return rules.symptom_of(raised.exception if raised else finding.captures.get("exception", ""))
 
 
-def _severity(node: _Node) -> Severity:
-    """A cause in the machine is as severe as what it led to: an error that it explains makes an error of a warning."""
+def _severity(node: _Node, case: Case) -> Severity:
+    """A cause in the machine is as severe as what it led to: an error that it explains makes an error of a warning.
+
+    What a pasted text tells of its machine, and the text itself shows no trouble of, is a warning at most.
+    """
+    if _is_aside(node, case) and not case.machine and node.finding.rule.severity == "error":
+        return "warning"
     told = [node.finding.rule.severity]
     if _on_facts(node.finding):
         told += [child.finding.rule.severity for child in node.symptoms if _tier(child.finding) < 4]

@@ -181,7 +181,7 @@ def _is_advice(event: Event) -> bool:
 
 
 def _environment_findings(rules: RuleSet, values: Mapping[str, Value], facts: Mapping[str, Fact]) -> Iterator[Finding]:
-    """What rules on facts alone find: a specific rule once with all its instances, a general one once for each."""
+    """What rules on facts alone find: a specific rule once with all its instances, others once for each."""
     if not values:
         return
     heads = predicate.by_head(values)
@@ -192,7 +192,7 @@ def _environment_findings(rules: RuleSet, values: Mapping[str, Value], facts: Ma
         rule = rules.rule(entry.rule)
         conditions = [predicate.parse(text) for text in rule.match.facts]
         solved = predicate.solutions(conditions, values, heads)
-        for group in [[one] for one in solved] if rule.kind == "general" else [solved] if solved else []:
+        for group in ([solved] if solved else []) if rule.kind == "specific" else [[one] for one in solved]:
             used = dict.fromkeys(name for one in group for name in one.used)
             yield Finding(
                 rule,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from diagnose.causes import diagnose
-from diagnose.collect import case_of_files
+from diagnose.collect import case_of_files, case_of_text
 from diagnose.match import match
-from diagnose.model import Case, Diagnosis
+from diagnose.model import Case, Diagnosis, Fact
 from tests.support import LIBRARY, OUT_OF_MEMORY, TAXONOMY, diagnosis_of, facts_of, rule, ruleset_of
 
 GAP = "INFO 11-02 09:14:02 [core.py:1] all is well so far\n"
@@ -312,3 +312,35 @@ def test_a_title_names_the_other_instances(tmp_path: Path) -> None:
     assert ["GPU 0 has 4 GiB (and the same of 2)"] == [
         cause.title for cause in diagnose(rules, case, match(rules, case)).diagnoses
     ]
+
+
+def test_what_a_pasted_text_tells_of_its_machine_is_no_failure(tmp_path: Path) -> None:
+    """A version list in a text that shows no trouble of it is a possible warning; on the machine itself it is an error."""
+    rules = ruleset_of(tmp_path, rule("no-driver", match={"facts": ["os.version == 1"]}))
+    pasted = diagnosis_of(rules, "all is well\n", os__version="1")
+    live = Case(facts_of({"os.version": "1"}), machine=True)
+    checked = diagnose(rules, live, match(rules, live))
+
+    assert [("warning", "possible")] == [(cause.severity, cause.certainty) for cause in pasted.diagnoses]
+    assert [("error", "confirmed")] == [(cause.severity, cause.certainty) for cause in checked.diagnoses]
+
+
+def test_a_failed_probe_stands_under_what_it_printed(tmp_path: Path) -> None:
+    """Each probe that failed is the symptom of the cause in its own output; one without such a cause stands alone."""
+    rules = ruleset_of(
+        tmp_path,
+        rule(
+            "probe-failed", match={"facts": ["probe.*.result == failed"]}, kind="wrapper", title="{{instance}} failed"
+        ),
+        rule("a-library", "libcudart is missing"),
+    )
+    facts = (
+        Fact("probe.torch.result", "failed", "deep: import torch"),
+        Fact("probe.peft.result", "failed", "deep: import peft"),
+    )
+    events = case_of_text(rules, "libcudart is missing\n", "deep: import torch").events
+    case = Case(facts, events, machine=True)
+    found = diagnose(rules, case, match(rules, case))
+
+    assert ["a-library", "probe-failed"] == order(found)
+    assert [["torch failed"], []] == [[symptom.title for symptom in cause.symptoms] for cause in found.diagnoses]

@@ -587,7 +587,7 @@ _QUOTED_VALUE = re.compile(
     r"""(?:[A-Za-z]\w{0,30}\()?[bBuUrR]{0,2}(?:"(?P<double>(?:[^"\\\n]+|\\[^\n])*)|'(?P<single>(?:[^'\\\n]+|\\[^\n])*)|\\{1,7}["'](?P<escaped>[^"'\n]*))"""
 )
 _BARE_VALUE = re.compile(r"""(?:[^\s"'`,;&\x00]|[,;&](?![\s"'`\x00]|$|[\w.-]{1,40}[=:]))+""")
-_SHORT_VALUE = re.compile(r"""[^\s"'`,;&=\x00]{1,300}""")
+_SHORT_VALUE = re.compile(r"[\w.~+/:!@#$%^*-]{1,300}")
 _REST_OF_LINE = re.compile(r"[^\r\n]+")
 _TO_QUOTE = re.compile(r"""[^\r\n"'\\]+""")
 _LINE_START = re.compile(r"""(?:^|[\n\r])[\s>#*-]{0,40}["']?$""")
@@ -693,7 +693,9 @@ def _short(text: str, at: int) -> str:
     if quoted:
         return next(value for value in quoted.groups() if value is not None).rstrip("\\")
     short = _SHORT_VALUE.match(text, at)
-    return short[0].rstrip(")]}.") if short else ""
+    if short is None or text.startswith("(", short.end()):
+        return ""  # a call: code, no value
+    return short[0].rstrip(".")
 
 
 def _value_at(text: str, at: int) -> _Value | None:

@@ -174,7 +174,7 @@ NEAR_MISSES = [
     "nvidia-cublas-cu12 12.8.4.1", "torch==2.8.0+cu128", "libcublas.so.12.8.4.1", "driver 535.104.05", "tokenizer.json: 17.1MB", "llama_token_to_piece", "special token '<|eot_id|>' was",
     "add_bos_token=False", "n_tokens = 512", "decoder_start_token_id=0", "stop_token: <|eot|>", "draft_token=3", "per_token_logps", "cookiecutter", "keyboard: us",
     "llm_engine.py:1 token:", "secret sauce", "GET /metadata?key=mooncake%2Fram%2F10.0.0.6_58f3", "RuntimeError: Expected key.size(1) == value.size(1)", "monkey: wrench",
-    "model_key='a1b2c3d4e5'", "passkey retrieval: 98.0", "asia-east1", "ms-swift", "gl-matrix", "SGLANG.", "xoxo-hugs", "msg.sg.content",
+    "model_key='a1b2c3d4e5'", "passkey retrieval: 98.0", "asia-east1", "token = decode_utf8(ids)", "next = token=tokenizer2.decode9(x)", "ms-swift", "gl-matrix", "SGLANG.", "xoxo-hugs", "msg.sg.content",
 ]  # fmt: skip
 
 

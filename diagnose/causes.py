@@ -28,6 +28,7 @@ from diagnose.model import (
     Diagnosis,
     Event,
     Evidence,
+    Fact,
     Finding,
     Fix,
     Line,
@@ -380,7 +381,17 @@ def _raw_values(finding: Finding, case: Case) -> dict[str, Value]:
         values |= {name.replace(mark, ".*.", 1): value for name, value in values.items() if mark in name}
     if finding.events:
         values |= event_values(finding.events[0], finding.raised[0], finding.captures)
+    if "model_type" in finding.captures:
+        values = _of_model_type(finding.captures["model_type"]) | values
     return values | finding.captures
+
+
+def _of_model_type(name: str) -> dict[str, Value]:
+    """Which releases of transformers know the model type that a text names."""
+    from diagnose import compat
+
+    asked = (Fact("wanted.kind", "model-type", ""), Fact("wanted.name", name, ""))
+    return {fact.name: fact.value for fact in compat.complete(asked)}
 
 
 def _fixes(fixes: Sequence[Fix], known: dict[str, Value], values: dict[str, Value]) -> tuple[Fix, ...]:

@@ -34,7 +34,7 @@ class Distribution(Struct, frozen=True):
 
     `name` is canonical (`flash-attn`), `version` as its metadata says, `folder` the dist-info (or .egg-info, which may
     be a file), `site` the folder that its modules lie in. `broken` says what is wrong with the metadata, or nothing.
-    `editable` is the folder of the sources it is installed from in place. `link` is the file of an editable install.
+    `editable` is the folder of the sources it is installed from in place.
     """
 
     name: str

@@ -155,18 +155,19 @@ def read_environment(target: Interpreter, environ: Mapping[str, str]) -> _Enviro
     sites: list[Site] = []
     seen: set[str] = set()
 
-    def take(folder: str) -> None:
+    def take(folder: str) -> tuple[str, ...]:
         real = os.path.realpath(folder)
         if real not in seen and len(seen) < 200:
             seen.add(real)
             sites.append(read_site(folder))
+            return sites[-1].added
+        return ()
 
     for folder in python_path(environ):
         if os.path.isdir(folder):
             take(folder)
     for folder in target.sites:
-        take(folder)
-        for added in sites[-1].added[:100]:
+        for added in take(folder)[:100]:
             take(added)
     installed: dict[str, Distribution] = {}
     for site in sites:

@@ -266,6 +266,19 @@ def test_the_first_of_two_folders_on_the_path_wins(env: Environment, tmp_path: P
     assert facts["unmet.0.requirement"] == "numpy>=1.25,<2.5"
 
 
+def test_folders_that_pth_files_add_are_read(env: Environment, tmp_path: Path) -> None:
+    """After the folder they stand in; on PYTHONPATH such files do not count."""
+    sources = tmp_path / "sources"
+    install(sources, "trl", "0.21.0")
+    (env.site / "mine.pth").write_text(f"{sources}\n")
+    assert env.facts()["trl.version"] == "0.21.0"
+    other = tmp_path / "other"
+    install(tmp_path / "more", "peft", "0.17.0")
+    other.mkdir()
+    (other / "more.pth").write_text(f"{tmp_path / 'more'}\n")
+    assert "peft.version" not in env.facts(PYTHONPATH=str(other))
+
+
 def test_packages_of_the_user_that_hide_others_are_told(tmp_path: Path) -> None:
     """In front of the system's packages; the version hidden is told."""
     path = interpreter(tmp_path / "usr")

@@ -7,6 +7,7 @@ import stat
 
 HEAD = 64 << 10
 MOST = 8 << 20
+MOST_AT_ONCE = 1 << 20
 
 
 def read_bytes(path: str, most: int = MOST) -> bytes | None:
@@ -19,11 +20,11 @@ def read_bytes(path: str, most: int = MOST) -> bytes | None:
         state = os.fstat(fd)
         if not stat.S_ISREG(state.st_mode):
             return None
-        if state.st_size <= most:  # also what /proc and /sys say of files that have something in them: 0
-            most = max(state.st_size, HEAD if not state.st_size else 0)
+        if 0 < state.st_size < most:  # /proc and /sys say 0 also of files that have something in them
+            most = state.st_size
         parts = []
         while most > 0:
-            part = os.read(fd, most)
+            part = os.read(fd, min(most, MOST_AT_ONCE))
             if not part:
                 break
             parts.append(part)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
+
+from diagnose.sources.files import names_in, read_text
 
 MOST = 1 << 20
 """How many bytes of one file are read."""
@@ -16,29 +17,7 @@ def at(root: str, path: str) -> str:
 
 def text(root: str, path: str, most: int = MOST) -> str | None:
     """The text of a plain file, or None if it is not there or may not be read. Bad bytes become replacement characters."""
-    try:
-        handle = os.open(at(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return None
-        return _bounded(handle, most).decode("utf-8", "replace")
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-
-
-def _bounded(handle: int, most: int) -> bytes:
-    parts, left = [], most
-    while left > 0:
-        part = os.read(handle, min(left, 1 << 16))
-        if not part:
-            break
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+    return read_text(at(root, path), most)
 
 
 def word(root: str, path: str) -> str:
@@ -61,10 +40,7 @@ def whole(value: str) -> int | None:
 
 def names(root: str, path: str, most: int = 4096) -> list[str]:
     """What a folder holds, sorted; empty if it is not there."""
-    try:
-        return sorted(os.listdir(at(root, path)))[:most]
-    except (OSError, ValueError):
-        return []
+    return (names_in(at(root, path)) or [])[:most]
 
 
 def fields(source: str, separator: str = ":") -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from msgspec import Struct
+
+from diagnose.sources.files import names_in, read_bytes
 
 MOST = 1 << 20
 """How much of one file is read."""
@@ -22,25 +23,7 @@ class Tree(Struct, frozen=True):
 
     def bytes(self, name: str, most: int = MOST) -> bytes | None:
         """The first bytes of a plain file, or None if it cannot be read. Never waits for a pipe or a device."""
-        try:
-            handle = os.open(self.path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return None
-            parts: list[bytes] = []
-            while most > 0:
-                part = os.read(handle, min(most, 1 << 16))
-                if not part:
-                    break
-                parts.append(part)
-                most -= len(part)
-            return b"".join(parts)
-        except OSError:
-            return None
-        finally:
-            os.close(handle)
+        return read_bytes(self.path(name), most)
 
     def text(self, name: str, most: int = 1 << 16) -> str | None:
         """A file's text without the space around it, or None if it cannot be read."""
@@ -49,10 +32,7 @@ class Tree(Struct, frozen=True):
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; none if it cannot be read."""
-        try:
-            return sorted(os.listdir(self.path(folder)))
-        except OSError:
-            return []
+        return names_in(self.path(folder)) or []
 
     def exists(self, name: str) -> bool:
         """Whether something is there (links are followed)."""

@@ -2,8 +2,8 @@
 
 A maintainer's tool, not a part of the command: `python dataset/compat/refresh.py [NAME …] [--check]`. Wheels are not
 downloaded whole: a wheel is a zip archive, and only its directory and the few small files asked for are fetched, by
-ranged requests. The index is the one that pip is set to use. What stands in `known.json` (driver versions, kernels,
-breaks that no metadata declares) is judged by hand and left alone.
+ranged requests. The index is the one that pip is set to use. The tables that no index tells are written by hand and
+left alone: cuda (drivers), architectures, torch-builds, capabilities, and breaks (pairs that no metadata forbids).
 """
 
 from __future__ import annotations

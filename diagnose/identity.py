@@ -69,7 +69,7 @@ _TRADE = frozenset(
 )  # fmt: skip
 
 _USER = re.compile(
-    r"""(?:(?:file://|(?<![\w.:/-]))(?:/[\w.-]{1,40}){0,3}/(?:home\d?|Users|homes)/
+    r"""(?:/(?:home\d?|Users|homes)/
       | [A-Za-z]:(?:\\{1,4}|/)Users(?:\\{1,4}|/)
       | (?<![A-Za-z0-9_])(?:USER|LOGNAME|USERNAME|SUDO_USER)["']?\s?[=:]\s?["']?
       )(?P<name>[^\s/\\:"'<>|*?$\{\},;()]{1,64})""",
@@ -161,7 +161,11 @@ class Aliases:
         lower = text.lower()
         at = (*_PROMPT.finditer(text), *_EMAIL.finditer(text)) if "@" in text else ()
         if self.identity.users:
-            for found in (*(_USER.finditer(text) if _holds(lower, _USER_WORDS) else ()), *at):
+            if _holds(lower, _USER_WORDS):
+                for found in _USER.finditer(text):
+                    if not _in_url(found):
+                        self._user(found["name"])
+            for found in at:
                 self._user(found["name"])
         if self.identity.hosts and _holds(lower, _HOST_WORDS):
             for found in _HOST.finditer(text):
@@ -291,7 +295,7 @@ class Aliases:
         return _ADDRESS_FACT.search(name) is None
 
     def _put_local(self, found: re.Match[str]) -> str:
-        alias = self._local.get(found["name"])
+        alias = "" if _in_url(found) else self._local.get(found["name"])
         return found[0][: found.start("name") - found.start()] + alias if alias else found[0]
 
     def _put_uuid(self, found: re.Match[str]) -> str:
@@ -342,6 +346,13 @@ _ADDRESS_FACT = re.compile(r"(?i)addr|\bip|host|env\.|launch\.arg\.")
 _FOUR_NUMBERS = re.compile(r"\d+(?:\.\d+){3}")
 _NODE_LIKE = re.compile(r"[\d.-]")
 _ALIASES_IN = re.compile(r"(?<![^\W_])(user|host|ip|mac|uuid|serial)(\d{1,6})(?![^\W_])")
+
+
+def _in_url(found: re.Match[str]) -> bool:
+    """Whether a match stands in an address of the web: `https://host/home/page` names no user."""
+    before = found.string[max(found.start() - 100, 0) : found.start()]
+    scheme = before.rfind("://")
+    return scheme >= 0 and not before[:scheme].endswith("file") and re.search(r"\s", before[scheme:]) is None
 
 
 # In lower case, what a text holds in which something of the kind could be found.

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench schema clean
+.PHONY: demo test test-slow environments lint bench compat schema clean
 
 demo: $(STAMP)            ## diagnose the bundled example log
 	$(BIN)/llmdoctor diagnose docs/examples/kv-cache.log --fail-on never
@@ -18,8 +18,15 @@ test-slow: $(STAMP)       ## what takes minutes
 lint: $(STAMP)            ## ruff, mypy --strict, and the rules' own linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/llmdoctor rules lint
 
-bench: $(STAMP)           ## start-up and throughput, as ratios
+bench: $(STAMP)           ## start-up, throughput and check, as ratios
 	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/check.py
+
+environments: $(STAMP)    ## check environments built of real wheels, healthy and broken ones
+	$(BIN)/python tests/environments/build.py
+
+compat: $(STAMP)          ## read the tables in dataset/compat anew from the package index
+	$(BIN)/python dataset/compat/refresh.py
 
 schema: $(STAMP)          ## write docs/diagnosis.schema.json again
 	$(BIN)/python -c "import json; from diagnose.formats.json import schema; print(json.dumps(schema(), indent=2))" > docs/diagnosis.schema.json

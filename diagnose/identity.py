@@ -65,7 +65,13 @@ _TRADE = frozenset(
      "linux", "ubuntu", "docker", "root", "kernel", "systemd", "error", "warning", "info", "debug", "name", "file", "line", "module", "import",
      "value", "none", "true", "false", "with", "from", "for", "not", "the", "and", "engine", "core", "llm", "llms", "chat", "bot", "agent", "hf",
      "huggingface", "nvidia", "amd", "intel", "lora", "adapter", "checkpoint", "checkpoints", "output", "outputs", "log", "logs", "run", "runs",
-     "eval", "job", "jobs"]
+     "eval", "job", "jobs", "desktop", "documents", "downloads", "init", "step", "steps", "loss", "batch", "layer", "layers", "weight", "weights",
+     "bias", "attention", "token", "tokens", "input", "inputs", "prompt", "prompts", "text", "image", "images", "audio", "video", "vision", "float",
+     "half", "mask", "query", "size", "shape", "device", "devices", "tensor", "tensors", "dtype", "config", "configs", "load", "save", "quant",
+     "fast", "slow", "auto", "eager", "flash", "paged", "block", "blocks", "page", "beam", "stop", "start", "total", "free", "used", "memory", "pool",
+     "stream", "event", "time", "date", "version", "build", "release", "stable", "nightly", "local", "remote", "public", "private", "secret", "hash",
+     "path", "folder", "index", "example", "session", "process", "thread", "task", "tasks", "expert", "experts", "decode", "prefill", "backend",
+     "frontend", "client", "connection", "socket", "port", "request", "response", "email", "mail", "admin", "support"]
 )  # fmt: skip
 
 _USER = re.compile(
@@ -199,7 +205,7 @@ class Aliases:
 
     def _user(self, name: str) -> None:
         name = name.strip().rstrip(".")
-        if len(name) >= 2 and name.lower() not in _PUBLIC_USERS and not name.isdigit():
+        if len(name) >= 2 and name[0] != "." and name.lower() not in _PUBLIC_USERS and not name.isdigit():
             self._name("user", name)
 
     def _host(self, name: str, url: bool = False) -> None:
@@ -210,7 +216,7 @@ class Aliases:
             or lower in _PUBLIC_HOSTS
             or lower.isdigit()
             or _looks_like_quad(name)
-            or lower.startswith(("localhost.", "127."))
+            or lower.startswith(("localhost.", "127.", "0x"))
             or any(lower == known or lower.endswith(f".{known}") for known in _WELL_KNOWN)
         ):
             return
@@ -231,7 +237,7 @@ class Aliases:
         """Give a name its alias, to be put wherever the name occurs; or, for a word of the trade, where it was found."""
         if name in self._alias or name in self._local or _ALIAS.fullmatch(name) or len(self._numbered) >= MOST_NAMES:
             return
-        if len(name) < 3 or name.lower() in _TRADE:
+        if name.lower() in _TRADE or (len(name) < 4 and not any(map(str.isdigit, name))):
             self._local[name] = self._numbering(kind, name)
         else:
             self._alias[name] = self._numbering(kind, name)

@@ -104,6 +104,13 @@ def test_a_user_called_like_a_package() -> None:
     assert of(row) == (row.replace("/home/vllm/", "/home/user1/"),)
 
 
+@pytest.mark.parametrize("name", ["ids", "ed", "models", "cache", "Desktop"])
+def test_short_and_common_names(name: str) -> None:
+    """A user called like a word of logs is masked in paths, and the words stay: `input_ids` is no user."""
+    row = f"input_{name} of {name}: /home/{name}/x"
+    assert of(row) == (f"input_{name} of {name}: /home/user1/x",)
+
+
 def test_the_parts_of_a_case() -> None:
     """Facts, the host of an event, frames, what was not checked, and names known beforehand."""
     event = Event(

@@ -91,8 +91,8 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
     ]
     yield Styled("faint", f"  {' · '.join(about)}")
     yield Styled("prose", "")
-    for item in cause.evidence[:3]:
-        yield from _quote(item, several)
+    for item, following in zip(cause.evidence[:3], (*cause.evidence[1:3], None), strict=False):
+        yield from _quote(item, following, several)
     yield Styled("prose", "")
     yield Styled("head", "Why")
     for paragraph in _paragraphs(cause.why):
@@ -148,10 +148,12 @@ def ranges(ranks: tuple[str, ...]) -> str:
     return ", ".join(parts[:12]) + (", …" if len(parts) > 12 else "")
 
 
-def _quote(item: Evidence, several: bool) -> Iterator[Styled]:
+def _quote(item: Evidence, following: Evidence | None, several: bool) -> Iterator[Styled]:
+    """A piece of evidence and where it was read; of facts that were read in one place that is said once."""
     if item.role == "fact":
         yield Styled("quote", f"  {_shorten(item.text, 300)}")
-        if item.origin:
+        source = (item.origin, item.line)
+        if item.origin and (following is None or source != (following.origin, following.line)):
             yield Styled("faint", f"    from {item.origin}{f', line {item.line}' if item.line else ''}")
         return
     place = f"{item.origin}:{item.line}" if several or item.origin != "-" else f"line {item.line}"

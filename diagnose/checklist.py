@@ -18,6 +18,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 """The areas that stay empty when a source (by its name, or by what it says it could not look at) yields nothing."""
 
+MOST_GPUS = 256
+"""How many GPUs are counted by kind; a case file may claim any number."""
 ENGINES = ("vllm", "sglang", "transformers", "trl", "peft", "accelerate", "deepspeed", "llama-cpp-python", "lmdeploy")
 
 
@@ -76,7 +78,7 @@ def _gpus(values: _Values) -> str:
     if not count:
         return "none: what needs a GPU will not run here, the rest will on the CPU" if count == 0 else ""
     kinds: dict[str, int] = {}
-    for number in range(int(count)):
+    for number in range(min(int(count), MOST_GPUS)):
         name = values.get(f"gpu.{number}.name", "GPU")
         capability = values.get(f"gpu.{number}.compute_capability")
         memory = _told(values, f"gpu.{number}.memory")

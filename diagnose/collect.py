@@ -18,7 +18,10 @@ from diagnose.sources.text import expand, open_input
 
 
 def case_of_files(rules: RuleSet, paths: Sequence[str], standard_input: BinaryIO) -> Case:
-    """Read files, folders and `-`. One that cannot be read is told among the unchecked, unless it is the only one."""
+    """Read files, folders and `-`. One that cannot be read is told among the unchecked, unless it is the only one.
+
+    Secrets are masked: a report is pasted in public.
+    """
     inputs = expand(list(paths))
     parts: list[Case] = []
     failed: list[Unchecked] = []
@@ -31,7 +34,12 @@ def case_of_files(rules: RuleSet, paths: Sequence[str], standard_input: BinaryIO
             failed.append(Unchecked(_name(path), _name(str(error))))
     if failed and not parts:
         raise InputError("\n".join(item.why for item in failed))
-    return completed(_join(parts, failed))
+    case = _join(parts, failed)
+    if case.events or case.facts:
+        from diagnose import redact
+
+        case = redact.case(case)
+    return completed(case)
 
 
 def case_of_text(rules: RuleSet, text: str, origin: str = "text") -> Case:

@@ -195,7 +195,7 @@ def _torch(found: _Found) -> None:
         found.add("torch.cpu_only", True, "torch", "torch.version")
     for name in ("torch.cuda", "cuda.toolkit"):
         major = _major(found.text(name))
-        if major.isdigit():
+        if major.isdecimal():
             found.add(f"{name}_major", int(major), "cuda", name)
     _cuda_of_torch(found)
     row = found.row("torch") if version else None

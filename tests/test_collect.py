@@ -102,3 +102,14 @@ def test_more_lines_than_are_kept_are_told(rules: RuleSet) -> None:
     case = case_of_text(rules, "".join(f"words of the cause, {word}\n" for word in words))
     assert len(case.events) == 200
     assert ["800 further lines" in item.what for item in case.unchecked] == [True]
+
+
+def test_secrets_of_a_log_do_not_reach_the_report(rules: RuleSet, tmp_path: Path) -> None:
+    """A token in the line that matched, and in an argument of the launch, is masked."""
+    token = "hf_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0cD3f"  # not a real one
+    text = f"vllm serve Qwen/Qwen3-8B --hf-token {token}\nwords of the cause, with {token}\n"
+    (tmp_path / "a.log").write_text(text, encoding="utf-8")
+    case = case_of_files(rules, [str(tmp_path / "a.log")], BytesIO())
+
+    assert (1, False) == (len(case.events), token in repr(case))
+    assert "hf_***" in case.events[0].lines[0].text

@@ -63,7 +63,7 @@ def _checklist(areas: tuple[Area, ...]) -> Iterator[str]:
 def _cause(cause: Cause) -> Iterator[str]:
     yield f"### {_plain(cause.title)}"
     yield ""
-    ranks = f", ranks {ranges(cause.ranks)}" if cause.ranks else ""
+    ranks = f", ranks {visible(ranges(cause.ranks))}" if cause.ranks else ""
     yield f"`{cause.rule}` · {cause.severity} · {cause.certainty}{ranks}"
     yield ""
     yield from _evidence(cause.evidence[:3])

@@ -59,7 +59,7 @@ def fill_up(site: Path, packages: int) -> None:
         (info / "INSTALLER").write_text("pip\n")
         (info / "RECORD").write_text(
             f"{module.name}/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n"
-             f"{info.name}/METADATA,,\n{info.name}/WHEEL,,\n{info.name}/INSTALLER,,\n{info.name}/RECORD,,\n"
+            f"{info.name}/METADATA,,\n{info.name}/WHEEL,,\n{info.name}/INSTALLER,,\n{info.name}/RECORD,,\n"
         )
 
 

@@ -186,8 +186,9 @@ def _engine(values: _Values) -> str:
 
 def _imports(values: _Values) -> str:
     results = [value for name, value in values.items() if name.startswith("probe.") and name.endswith(".result")]
+    results = [result for result in results if result != "absent"]
     good = sum(result == "ok" for result in results)
-    return f"{good} of {len(results)} probes went well" if results else ""
+    return f"{good} of {len(results)} went well" if results else ""
 
 
 _SUMMARIES: Mapping[str, Callable[[_Values], str]] = {

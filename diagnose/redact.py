@@ -654,6 +654,8 @@ def _secret_behind(text: str, match: re.Match[str]) -> _Value | None:
         return None
     if text.startswith("/", match.end()) and name.lower().endswith("pwd"):
         return None  # the working directory
+    if text[first - 1 : first] == "/" and tail.startswith(":"):
+        return None  # a path, and what is said of it: /etc/passwd: permission denied
     if kind == "weak" and not _is_random(_short(text, match.end())):
         return None
     value = _value_at(text, match.end())

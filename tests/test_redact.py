@@ -153,6 +153,7 @@ def test_masked_text_keeps_its_shape(text: str, shape: str) -> None:
 
 
 NEAR_MISSES = [
+    "/etc/passwd: a text file, not a Python interpreter", "cat: /run/secrets/token: Permission denied",
     "sk-learn", "sk-learn==1.5.2", "pip install scikit-learn sk-learn-contrib", "task-0123456789abcdef0123456789abcdef", "risk-averse-model-with-long-name-1",
     "disk-usage-of-the-cache-folder-12345678", "hf_transfer", "hf_hub_download(repo_id='a/b')", "HF_HOME=/data/hf", "HF_HUB_ENABLE_HF_TRANSFER=1", "hf_xet==1.1.5",
     "hf_overrides={'max_position_embeddings': 8192}", "hf_quantizer", "hf_qwen2vl", "--tokenizer x", "--tokenizer-mode auto", "--tokenizer=mistral", "max_tokens=4096",

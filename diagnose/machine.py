@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from shutil import which
 
 from msgspec import Struct
@@ -15,8 +15,10 @@ from diagnose.ruleset import RuleSet
 from diagnose.sources.banner import KNOWN_PACKAGES, canonical
 from diagnose.sources.child import Source, read_all
 
-SECONDS = 25.0
+SECONDS = 22.0
 """How long all sources together may take, whatever hangs. `--deep` comes on top: its probes have limits of their own."""
+FIND_SECONDS = 3.0
+"""How long it may take to find the interpreter, and what `--for` names: a folder may lie on a file server that is gone."""
 DEEP_SECONDS = 600.0
 
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
@@ -49,11 +51,11 @@ def case_of_machine(
 
     `progress` is told the names of the parts that are still being read.
     """
-    interpreter, missing = _interpreter(request)
     collected = _Collected()
-    collected.take(missing)
+    collected.take(read_all([Source("the Python environment", lambda: _interpreter(request), FIND_SECONDS)]))
+    interpreter = str(collected.facts["python.path"].value) if "python.path" in collected.facts else ""
     collected.take(read_all(_sources(request, interpreter), progress, SECONDS))
-    collected.take(_wanted(request, collected.facts))
+    collected.take(read_all([Source("--for", lambda: _wanted(request, collected.facts), FIND_SECONDS)]))
     if request.deep and interpreter:
         collected.take(read_all([_deep(request, interpreter, collected.facts)], progress, DEEP_SECONDS))
     return collected.case(rules)
@@ -86,14 +88,14 @@ class _Collected:
         return completed(Case(tuple(self.facts.values()), tuple(events), unchecked, machine=True))
 
 
-def _interpreter(request: Request) -> tuple[str, list[Reading]]:
-    """The interpreter to look at, or nothing and why."""
+def _interpreter(request: Request) -> Iterator[Reading]:
+    """The interpreter to look at, or why there is none."""
     from diagnose.sources.interpreter import find_interpreter
 
     try:
-        return find_interpreter(request.python or None, request.environ), []
+        yield Fact("python.path", find_interpreter(request.python or None, request.environ), "the environment")
     except InputError as error:
-        return "", [Unchecked("the Python environment", str(error))]
+        yield Unchecked("the Python environment", str(error))
 
 
 def _sources(request: Request, interpreter: str) -> list[Source]:
@@ -123,24 +125,25 @@ def _deep(request: Request, interpreter: str, facts: Mapping[str, Fact]) -> Sour
     )
 
 
-def _wanted(request: Request, facts: Mapping[str, Fact]) -> list[Reading]:
+def _wanted(request: Request, facts: Mapping[str, Fact]) -> Iterator[Reading]:
     """The facts of what `--for` names: a package of the environment, a program on the path, or a model type."""
     if not request.wanted:
-        return []
+        return
     name = wanted_name(request.wanted)
     kind, installed = wanted_kind(name), f"{name}.version" in facts
     if not kind and not installed:
-        return [Unchecked(f"--for {request.wanted}", _unknown(name))]
-    found: list[Reading] = [Fact("wanted.name", name, "--for"), Fact("wanted.kind", kind or "package", "--for")]
+        yield Unchecked(f"--for {request.wanted}", _unknown(name))
+        return
+    yield Fact("wanted.name", name, "--for")
+    yield Fact("wanted.kind", kind or "package", "--for")
     if kind == "program":
         programs = PROGRAMS[name]
         installed = any(
             f"{item}.version" in facts or which(item, path=request.environ.get("PATH")) for item in programs
         )
-    if kind != "model-type" and "python.version" in facts:
-        found.append(Fact("wanted.installed", installed, "--for"))
-        found.append(Fact("wanted.torch", "torch.version" in facts, "--for"))
-    return found
+    if kind != "model-type" and "packages.count" in facts:
+        yield Fact("wanted.installed", installed, "--for")
+        yield Fact("wanted.torch", "torch.version" in facts, "--for")
 
 
 def wanted_name(text: str) -> str:

@@ -16,14 +16,16 @@ from diagnose.sources.child import Source
 from tests.support import facts_of, rule, ruleset_of
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0cD3f"  # not a real one
-ENVIRONMENT = {"python.version": "3.11.7", "transformers.version": "5.20.0", "torch.version": "2.9.0"}
+ENVIRONMENT = {"packages.count": 2, "transformers.version": "5.20.0", "torch.version": "2.9.0"}
 
 
 def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *readings: Reading, **request: Any) -> Case:
     """The case of a machine whose only source yields some readings."""
     source = Source("a source", lambda: iter(readings), 30)
     monkeypatch.setattr(machine, "_sources", lambda request, interpreter: [source])
-    monkeypatch.setattr(machine, "_interpreter", lambda request: ("/usr/bin/python3", []))
+    monkeypatch.setattr(
+        machine, "_interpreter", lambda request: iter([Fact("python.path", "/usr/bin/python3", "test")])
+    )
     rules = ruleset_of(tmp_path / "rules", rule("a-cause", "the words of a-cause"))
     return case_of_machine(rules, Request(**{"environ": {"PATH": "/nowhere"}, "folder": str(tmp_path)} | request))
 
@@ -125,7 +127,7 @@ def test_a_source_that_hangs_costs_only_its_own_facts(monkeypatch: pytest.Monkey
 
     sources = [Source("GPU driver", hanging, 60), Source("host", lambda: iter(facts_of({"cpu.cores": 2})), 60)]
     monkeypatch.setattr(machine, "_sources", lambda request, interpreter: sources)
-    monkeypatch.setattr(machine, "_interpreter", lambda request: ("", []))
+    monkeypatch.setattr(machine, "_interpreter", lambda request: iter([]))
     case = case_of_machine(ruleset_of(tmp_path / "rules"), Request({}, str(tmp_path)))
 
     assert {"gpu.vendor", "cpu.cores"} <= {fact.name for fact in case.facts}

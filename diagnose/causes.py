@@ -34,7 +34,6 @@ from diagnose.model import (
     Line,
     Raised,
     Recognised,
-    Rule,
     Severity,
     Symptom,
     Unchecked,

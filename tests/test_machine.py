@@ -62,7 +62,7 @@ def test_secrets_never_enter_the_case(monkeypatch: pytest.MonkeyPatch, tmp_path:
     )
 
     assert TOKEN not in repr(case)
-    assert "hf_***" in repr(case.events) and "hf_***" in repr(case.unchecked)
+    assert [True, True] == ["hf_***" in repr(part) for part in (case.events, case.unchecked)]
 
 
 @pytest.mark.parametrize(

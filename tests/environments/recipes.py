@@ -115,11 +115,13 @@ RECIPES: tuple[Recipe, ...] = (
             (
                 "torch==2.1.2 torchvision==0.16.2 torchaudio==2.1.2 transformers==4.35.2 tokenizers==0.15.0 "
                 "huggingface_hub==0.19.4 accelerate==0.25.0 peft==0.7.1 trl==0.7.4 datasets==2.15.0 numpy==1.26.2 "
-                "fsspec==2023.10.0 pandas<2.2 pyarrow<15 bitsandbytes==0.41.3 scipy==1.11.4 xformers==0.0.23.post1"
+                "fsspec==2023.10.0 pandas<2.2 pyarrow<15 bitsandbytes==0.41.3 scipy==1.11.4 xformers==0.0.23.post1 "
+                "setuptools<70"
             ),
         ),
         python="3.10",
-        provoke="import torch, torchvision, torchaudio, transformers, peft, trl, datasets, accelerate, xformers.ops",
+        provoke="import torch, torchvision, torchaudio, transformers, peft, trl, datasets, accelerate, xformers.ops\n"
+        "import triton, bitsandbytes",
     ),
     Recipe(
         "set-of-2024",
@@ -166,7 +168,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "numpy-2-old-torch",
         "numpy 2 under a torch that was built against numpy 1",
-        ("torch==2.1.2 numpy<2", "--no-deps numpy==2.2.6"),
+        ("torch==2.1.2 numpy<2 setuptools<70", "--no-deps numpy==2.2.6"),
         first=("numpy-2-under-older-torch",),
         provoke="import torch; torch.ones(2).numpy()",
         fails="Numpy is not available",

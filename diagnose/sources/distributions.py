@@ -322,8 +322,9 @@ def _wrong_python(tag: str, abi: str, digits: str, own: int, built: str) -> str:
         return "" if major == digits[0] and minor <= own else "python"
     if kind != abi[:2]:
         return "python"
-    if built.split(".")[0] == "abi3" and kind == "cp":
-        if abi.endswith("t"):
+    stable = set(built.split(".")) & {"abi3", "abi3t"}
+    if stable and kind == "cp":
+        if ("abi3t" if abi.endswith("t") else "abi3") not in stable:
             return "abi"
         return "" if major == digits[0] and minor <= own else "python"
     if built == "none":

@@ -180,7 +180,8 @@ def read_environment(target: Interpreter, environ: Mapping[str, str]) -> _Enviro
 
 
 def _package_facts(environment: _Environment, target: Interpreter) -> Iterator[Reading]:
-    yield Fact("packages.count", len(environment.installed), ", ".join(target.sites) or target.prefix)
+    if environment.sites and not any(site.unchecked and not site.entries for site in environment.sites):
+        yield Fact("packages.count", len(environment.installed), ", ".join(target.sites) or target.prefix)
     for name in sorted(environment.installed):
         dist = environment.installed[name]
         if dist.version:
@@ -225,7 +226,7 @@ def _plain_url(url: str) -> str:
 
 
 def _missing_facts(dist: Distribution, record: Record, entries: frozenset[str]) -> Iterator[Fact]:
-    missing = missing_files(dist, record, entries)
+    missing = [path for path in missing_files(dist, record, entries) if not _is_by_the_way(path)]
     modules = [path for path in missing if path.endswith(".py")]
     libraries = [path for path in missing if not path.endswith(".py")]
     origin = os.path.join(dist.folder, "RECORD")
@@ -236,6 +237,13 @@ def _missing_facts(dist: Distribution, record: Record, entries: frozenset[str]) 
         yield Fact(f"{head}.missing_library", libraries[0], origin)
     if missing:
         yield Fact(f"{head}.missing_count", len(missing), origin)
+
+
+def _is_by_the_way(path: str) -> bool:
+    """Whether a file is none that a package needs: its tests, which images are slimmed by, or a top-level `tests` that
+    several packages bring and the removal of one takes from all."""
+    first, _, rest = path.partition("/")
+    return (first in _SHARED - {"nvidia", "google"}) or bool(re.search(r"(?:^|/)_?tests?/|_tests?\b", rest))
 
 
 def _leftover_facts(environment: _Environment) -> Iterator[Reading]:
@@ -388,6 +396,7 @@ def _requirement_facts(environment: _Environment, target: Interpreter) -> Iterat
             yield Fact(f"{head}.installed", found.installed, origin)
             yield Fact(f"{head}.kind", found.kind, origin)
             yield Fact(f"{head}.pair", f"{found.package} {found.name}", origin)
+            yield Fact(f"{head}.newer", found.newer, origin)
             if found.extra:
                 yield Fact(f"{head}.extra", found.extra, origin)
         number += 1

@@ -10,14 +10,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from operator import eq, ge, gt, le, lt, ne
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from diagnose.sources.banner import canonical
+from diagnose.sources.banner import KNOWN_PACKAGES, canonical
 from diagnose.sources.distributions import Distribution
 from diagnose.sources.interpreter import Interpreter
 
@@ -30,17 +32,25 @@ _REQUIREMENT = re.compile(
 _EXTRA = re.compile(r"\bextra\s*==")
 
 
+Kind = Literal["missing", "conflict", "missing-elsewhere", "conflict-elsewhere"]
+
+
 class Unmet(Struct, frozen=True):
-    """A requirement that is not met: who asks, for what, which versions, what is there (`none`), and by which extra."""
+    """A requirement that is not met: who asks, for what, which versions, what is there (`none`), and by which extra.
+
+    The kind ends in `-elsewhere` where neither the packages of this field nor what they are built on asks. `newer` says
+    that what is there is above all that is asked for.
+    """
 
     package: str
     package_version: str
     name: str
     wants: str
     installed: str
-    kind: Literal["missing", "conflict"]
+    kind: Kind
     extra: str = ""
     metadata: str = ""
+    newer: bool = False
 
 
 class Unreadable(Struct, frozen=True):
@@ -54,14 +64,42 @@ def unmet_requirements(installed: Mapping[str, Distribution], interpreter: Inter
     """All declared requirements that are not met, in the order of the packages' names.
 
     Extras count where an installed distribution asks for them (`B[extra]` in A's requirements). A pre-release that is
-    installed counts as a version like another; a local version (2.4.0+cu121) is ignored unless asked for.
+    installed counts like its release (see `_met`); a local version (2.4.0+cu121) is ignored unless asked for.
     """
     environment = marker_environment(interpreter)
     extras = _extras(installed, environment)
+    concerned = _concerned(installed)
     for name in sorted(installed):
         dist = installed[name]
         for text in dist.requires:
-            yield from _unmet(dist, text, extras.get(name, frozenset()), installed, environment)
+            for found in _unmet(dist, text, extras.get(name, frozenset()), installed, environment):
+                if isinstance(found, Unmet) and name not in concerned:
+                    kind: Kind = "missing-elsewhere" if found.kind == "missing" else "conflict-elsewhere"
+                    yield replace(found, kind=kind)
+                else:
+                    yield found
+
+
+_CORE = frozenset(["torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "vllm", "sglang", "llama-cpp-python"])  # fmt: skip
+"""Who asks for one of these is of this field too."""
+_LOADED_BESIDE = frozenset(["scipy", "scikit-learn", "pandas", "tensorflow", "numba", "sentence-transformers", "diffusers", "gradio"])  # fmt: skip
+"""Nobody has to ask for these: transformers and others import them where they are installed."""
+
+
+def _concerned(installed: Mapping[str, Distribution]) -> frozenset[str]:
+    """The packages of this field, those that ask for them, and all that the former are built on."""
+    asks = {
+        name: {canonical(found["name"]) for text in dist.requires if (found := _REQUIREMENT.match(text))}
+        for name, dist in installed.items()
+    }
+    reached: set[str] = set()
+    waiting = [name for name in installed if name in KNOWN_PACKAGES or name in _LOADED_BESIDE]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += [other for other in asks[name] if other in installed]
+    return frozenset(reached | {name for name, others in asks.items() if others & _CORE})
 
 
 def _extras(installed: Mapping[str, Distribution], environment: dict[str, str]) -> dict[str, frozenset[str]]:
@@ -113,11 +151,45 @@ def _unmet(
         return
     if not wants or not other.version:
         return
-    met = satisfies(other.version, wants)
+    met = _met(dist.name, other.version, wants)
     if met is None:
         yield Unreadable(dist.name, text[:200])
     elif not met:
-        yield Unmet(dist.name, dist.version, name, _shown(wants), other.version, "conflict", extra, dist.metadata)
+        newer = _above(other.version, wants)
+        yield Unmet(dist.name, dist.version, name, _shown(wants), other.version, "conflict", extra, dist.metadata, newer)
+
+
+def _met(package: str, version: str, wants: str) -> bool | None:
+    """Whether an installed version is what a package asks for; None if either cannot be understood.
+
+    Containers and builds from source carry the number of the release to come (2.9.0a0+nv25.10, 5.1.0.dev0), and are what
+    that release's users ask for. transformers, which compares when it is imported, does so number by number.
+    """
+    met = satisfies(version, wants)
+    if met is not False or not Version(version).is_prerelease:
+        return met
+    if package == "transformers":
+        return all(_compares(Version(version), item.operator, item.version) for item in _specifiers(wants))
+    return satisfies(Version(version).base_version, wants)
+
+
+_COMPARED = {"<": lt, "<=": le, "==": eq, "!=": ne, ">=": ge, ">": gt}
+
+
+def _compares(version: Version, operator: str, other: str) -> bool:
+    try:
+        return operator in _COMPARED and bool(_COMPARED[operator](version, Version(other)))
+    except InvalidVersion:
+        return False
+
+
+def _above(version: str, wants: str) -> bool:
+    """Whether a version is newer than all that is asked for."""
+    tops = [item.version for item in _specifiers(wants) if item.operator in ("==", "<", "<=", "~=")]
+    try:
+        return bool(tops) and all(Version(version) >= Version(top.removesuffix(".*")) for top in tops)
+    except InvalidVersion:
+        return False
 
 
 def _applies(marker: str | None, extras: frozenset[str], environment: dict[str, str]) -> str | None:

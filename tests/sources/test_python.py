@@ -235,7 +235,7 @@ def planted_glibc(env: Environment) -> None:
         (planted_cuda_families, "cuda-wheels-of-two-families"),
         (planted_overwritten_cuda, "torch-cuda-libraries-disagree"),
         (planted_overwritten_cuda, "nvidia-wheels-overwrite-each-other"),
-        (planted_opencv, "packages-overwrite-each-other"),
+        (planted_opencv, "packages-share-a-file"),
         (planted_cuda_wheel_gone, "torch-library-not-found"),
         (planted_bitsandbytes, "bitsandbytes-lacks-cuda-library"),
         (planted_cpu_torch, "extension-needs-cuda-build-of-torch"),

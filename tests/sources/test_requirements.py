@@ -20,7 +20,13 @@ def dist(name: str, version: str, *requires: str, python: str = "") -> Distribut
 
 def unmet(*dists: Distribution, target: Interpreter = TARGET) -> list[tuple[str, str, str, str, str]]:
     found = unmet_requirements({d.name: d for d in dists}, target)
-    return [(u.package, u.name, u.wants, u.installed, u.kind) for u in found if isinstance(u, Unmet)]
+    told = [u for u in found if isinstance(u, Unmet)]
+    return [(u.package, u.name, u.wants, u.installed, u.kind.removesuffix("-elsewhere")) for u in told]
+
+
+def kinds(*dists: Distribution) -> list[tuple[str, str]]:
+    found = unmet_requirements({d.name: d for d in dists}, TARGET)
+    return [(u.package, u.kind) for u in found if isinstance(u, Unmet)]
 
 
 def test_a_version_outside_the_range_is_a_conflict() -> None:
@@ -72,6 +78,56 @@ def test_installed_pre_releases_and_local_versions_count() -> None:
     assert unmet(dist("a", "1", "torch>=2.8"), dist("torch", "2.9.0rc1")) == []
     assert unmet(dist("a", "1", "torch==2.8.0"), dist("torch", "2.8.0+cu126")) == []
     assert unmet(dist("a", "1", "torch==2.8.0+cu128"), dist("torch", "2.8.0+cu126"))[0][4] == "conflict"
+
+
+def test_a_build_before_its_release_counts_as_the_release() -> None:
+    """What containers and builds from source are numbered like does for who asks for the release to come, not below it."""
+    nvidia = dist("torch", "2.9.0a0+145a3a7.nv25.10")
+    assert unmet(dist("peft", "1", "torch>=2.9"), nvidia) == []
+    assert unmet(dist("peft", "1", "torch>=2.9.1"), nvidia)[0][4] == "conflict"
+    assert unmet(dist("peft", "1", "transformers<5"), dist("transformers", "5.0.0rc1"))[0][4] == "conflict"
+
+
+def test_transformers_compares_pre_releases_by_their_numbers() -> None:
+    """It refuses 0.22.0rc1 for >=0.22, and takes 1.0.0rc1 for <1.0: so it does when it is imported."""
+    asks = dist("transformers", "4.57.1", "tokenizers>=0.22.0,<=0.23.0", "huggingface-hub<1.0,>=0.34.0")
+    assert unmet(asks, dist("tokenizers", "0.22.0rc1"), dist("huggingface-hub", "1.0.0rc1")) == [
+        ("transformers", "tokenizers", ">=0.22.0,<=0.23.0", "0.22.0rc1", "conflict")
+    ]
+
+
+def test_what_no_model_needs_is_told_apart() -> None:
+    """An engine, what it is built on, and whoever asks for torch are of this field; a notebook service's own are not."""
+    engine = dist("vllm", "0.12.0", "fastapi", "starlette<1")
+    assert kinds(
+        engine,
+        dist("fastapi", "1", "starlette>=2", "missing-one"),
+        dist("starlette", "0.5"),
+        dist("fastai", "2", "torch<2.7"),
+        dist("torch", "2.9.0"),
+        dist("google-colab", "1", "starlette==3", "pandas==2.2.2"),
+    ) == [
+        ("fastai", "conflict"),
+        ("fastapi", "conflict"),
+        ("fastapi", "missing"),
+        ("google-colab", "conflict-elsewhere"),
+        ("google-colab", "missing-elsewhere"),
+    ]
+
+
+def test_whether_what_is_there_is_newer() -> None:
+    """Newer than all that would do: above an exact version or an upper bound; never for what is missing."""
+    wants = dist("torch", "2.9.0", "nvidia-nccl-cu12==2.27.5", "triton==3.5.0", "sympy<2,>=1.13", "gone")
+    found = unmet_requirements(
+        {d.name: d for d in (wants, dist("nvidia-nccl-cu12", "2.28.3"), dist("triton", "3.4.0"), dist("sympy", "2.0"))},
+        TARGET,
+    )
+    assert [(u.name, u.newer) for u in found if isinstance(u, Unmet)] == [
+        ("nvidia-nccl-cu12", True),
+        ("triton", False),
+        ("sympy", True),
+        ("gone", False),
+    ]
 
 
 def test_all_operators_are_known() -> None:

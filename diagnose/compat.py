@@ -208,7 +208,7 @@ def _torch(found: _Found) -> None:
     for package in ("torchvision", "torchaudio", "xformers"):
         found.add(f"torch.{package}", _made_for(package, row["version"]), package, "torch.version")
     _python_of_torch(found, row)
-    if _PUBLISHED.fullmatch(local) and found.text("os.machine") in ("", "x86_64", "64-bit"):
+    if _from_the_project(found) and found.text("os.machine") in ("", "x86_64", "64-bit"):
         listed = _architectures(row, release, found.text("torch.cuda"))
         if listed:
             found.add("torch.capability_min", listed[0].partition("+")[0], "torch-builds", "torch.version")
@@ -235,9 +235,11 @@ def _cuda_of_torch(found: _Found) -> None:
 def _driver_fits(found: _Found, cuda: str) -> bool | None:
     """Whether the driver runs programs of this CUDA: one of the same major version, or newer.
 
-    None where only the version of a Windows driver is known, or a compatibility package may stand in for the driver's
-    own library.
+    None where only the version of a Windows driver is known, where a compatibility package may stand in for the driver's
+    own library, and on Jetson boards, whose driver counts in another way.
     """
+    if found.value("driver.tegra") is True:
+        return None
     supported = found.text("driver.cuda")
     if supported and not _before(_major(supported), _major(cuda)):
         return True
@@ -306,11 +308,23 @@ def _has_code(listed: list[str], capability: str) -> bool | None:
 # --- what was built for one torch or one CUDA
 
 
-def _is_published(found: _Found) -> bool:
-    """Whether torch is a build that the torch project publishes, so that what is beside it is not conda's."""
+def _from_the_project(found: _Found) -> bool:
+    """Whether torch is a wheel of the torch project: tagged as its indexes do it, or without a tag and the one of PyPI.
+
+    conda's builds and those from source carry the bare number too, with a CUDA and GPUs of their own choice.
+    """
     row = found.row("torch")
     local = _local(found.text("torch.version"))
-    if row is None or not _PUBLISHED.fullmatch(local):
+    if row is None or not _PUBLISHED.fullmatch(local) or found.text("package.torch.installer") == "conda":
+        return False
+    tag = local or found.text("torch.build_tag")
+    return bool(_PUBLISHED.fullmatch(tag)) and (bool(tag) or found.text("torch.cuda") in ("", row.get("cuda")))
+
+
+def _is_published(found: _Found) -> bool:
+    """Whether torch is such a wheel and its CUDA is known, so that what is beside it is not conda's."""
+    row = found.row("torch")
+    if row is None or not _from_the_project(found):
         return False
     return bool(_architectures(row, ".".join(row["version"].split(".")[:2]), found.text("torch.cuda")))
 
@@ -333,6 +347,8 @@ def _built_beside_torch(found: _Found) -> None:
 def _built_for_cuda(found: _Found, package: str, cuda: str, published: bool) -> None:
     version = found.text(f"{package}.version")
     local = _local(version)
+    if found.text(f"package.{package}.installer") == "conda" or _is_faulty(found, package):
+        return
     built = ""
     if re.fullmatch(r"cu\d{3}", local):
         built = _dotted(local[2:])
@@ -347,6 +363,12 @@ def _built_for_cuda(found: _Found, package: str, cuda: str, published: bool) -> 
     exact = package == "torchaudio" or (package == "torchvision" and _before(version.partition("+")[0], "0.16"))
     fits = built == cuda if exact else _major(built) == _major(cuda)
     found.add(f"{package}.cuda_fits", fits, package, by)
+
+
+def _is_faulty(found: _Found, package: str) -> bool:
+    """Whether the package's own file was read and says better why it cannot be loaded."""
+    faults = ("missing_library", "missing_symbol", "gone", "damaged")
+    return any(found.value(f"extension.{package}.{name}") for name in (*faults, "other_cxx11_abi"))
 
 
 def _bitsandbytes(found: _Found, cuda: str) -> None:

@@ -57,8 +57,8 @@ def cards(tree: Tree) -> list[Card]:
     for address in tree.names("/sys/bus/pci/devices"):
         folder = f"/sys/bus/pci/devices/{address}"
         vendor = tree.text(f"{folder}/vendor", 16)
-        if vendor not in _VENDORS:
-            continue
+        if vendor not in _VENDORS or tree.exists(f"{folder}/physfn"):
+            continue  # a virtual function is a part of a card that is listed itself
         kind = (tree.text(f"{folder}/class", 16) or "")[:6]
         if kind in _DISPLAY or kind in (_ACCELERATOR, BRIDGE):
             found.append(Card(address, vendor, kind, tree.link(f"{folder}/driver")))
@@ -69,6 +69,13 @@ def gpus_of(vendor: str, found: Sequence[Card]) -> list[Card]:
     """The GPUs and accelerators of one maker, without those that are lent to a virtual machine."""
     return [
         card for card in found if card.vendor == vendor and card.kind != BRIDGE and not card.driver.startswith("vfio")
+    ]
+
+
+def nvswitches(found: Sequence[Card]) -> list[Card]:
+    """The NVSwitches, without those that are lent to a virtual machine, which has the Fabric Manager then."""
+    return [
+        card for card in found if card.vendor == NVIDIA and card.kind == BRIDGE and not card.driver.startswith("vfio")
     ]
 
 
@@ -83,7 +90,7 @@ def bus(tree: Tree, found: Sequence[Card]) -> Iterator[Reading]:
         yield Fact(f"driver.pci_{name}", len(gpus_of(vendor, found)), origin)
     nvidia = [card for card in found if card.vendor == NVIDIA and card.kind != BRIDGE]
     yield Fact("driver.pci_lent", sum(card.driver.startswith("vfio") for card in nvidia), origin)
-    yield Fact("driver.nvswitches", sum(card.vendor == NVIDIA and card.kind == BRIDGE for card in found), origin)
+    yield Fact("driver.nvswitches", len(nvswitches(found)), origin)
     if nvidia:
         yield Fact(
             "driver.nouveau", any(card.driver in ("nouveau", "nova_core", "NovaCore") for card in nvidia), origin
@@ -220,7 +227,8 @@ def windows_subsystem(tree: Tree) -> Iterator[Reading]:
 def cuda_library(tree: Tree, environ: Mapping[str, str]) -> Iterator[Reading]:
     """Whether the driver's own CUDA library is found, and what in the search path could stand before it."""
     path = [folder for folder in environ.get("LD_LIBRARY_PATH", "").split(":") if folder.startswith("/")][:200]
-    stubs = next((folder for folder in path if _is_stub(tree, folder)), "")
+    first = next((folder for folder in path if tree.exists(f"{folder}/libcuda.so.1")), "")
+    stubs = first if _is_stub(first) else ""
     yield Fact("driver.stub_in_path", bool(stubs), stubs or "LD_LIBRARY_PATH")
     compat = next((folder for folder in path if "compat" in folder and tree.exists(f"{folder}/libcuda.so.1")), "")
     yield Fact("driver.compat_in_path", bool(compat), compat or "LD_LIBRARY_PATH")
@@ -237,8 +245,8 @@ def cuda_library(tree: Tree, environ: Mapping[str, str]) -> Iterator[Reading]:
         yield Fact("driver.libcuda", False, "/etc/ld.so.cache")
 
 
-def _is_stub(tree: Tree, folder: str) -> bool:
-    return folder.rstrip("/").endswith("/stubs") and tree.exists(f"{folder}/libcuda.so.1")
+def _is_stub(folder: str) -> bool:
+    return folder.rstrip("/").endswith("/stubs")
 
 
 def _compat_folders(tree: Tree) -> list[str]:
@@ -263,11 +271,16 @@ def loaded_library(maps: str, stem: str = "libnvidia-ml.so") -> str:
     return ""
 
 
-def fabric_manager(tree: Tree) -> bool:
-    """Whether the Fabric Manager runs: by the process that its file names, else by its name among all processes."""
+def fabric_manager(tree: Tree) -> bool | None:
+    """Whether the Fabric Manager runs: by the process that its file names, else by its name among all processes.
+
+    None where other users' processes are hidden (/proc mounted with hidepid), so that it may run unseen.
+    """
     told = tree.text("/run/nvidia-fabricmanager/nv-fabricmanager.pid", 32) or ""
     pids = [told, *(name for name in tree.names("/proc")[:MOST_PROCESSES] if name.isdigit())]
-    return any((tree.text(f"/proc/{pid}/comm", 64) or "").startswith("nv-fabricmanage") for pid in pids)
+    if any((tree.text(f"/proc/{pid}/comm", 64) or "").startswith("nv-fabricmanage") for pid in pids):
+        return True
+    return False if tree.text("/proc/1/comm", 64) else None
 
 
 def command(tree: Tree, pid: int) -> str:

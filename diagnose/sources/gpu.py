@@ -24,8 +24,8 @@ from diagnose.sources.visible import see
 MOST_GPUS = 64
 MOST_PAIRS = 16
 """Among how many GPUs every pair is asked for direct copies."""
-PATIENCE = 3.0
-"""For how many seconds one GPU may be silent before the others go on without it. Waking one takes a second or two."""
+PATIENCE = 6.0
+"""For how many seconds one GPU may be silent before the others go on without it. Waking one takes some seconds."""
 SMI_SECONDS = 3.0
 
 _SIGNS = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
@@ -36,13 +36,18 @@ _VARIABLES = (
     "HIP_VISIBLE_DEVICES",
     "KUBERNETES_SERVICE_HOST",
     "LD_LIBRARY_PATH",
+    "LSB_JOBID",
     "NVIDIA_DRIVER_CAPABILITIES",
     "NVIDIA_VISIBLE_DEVICES",
+    "PBS_JOBID",
     "ROCR_VISIBLE_DEVICES",
     "SINGULARITY_CONTAINER",
     "SLURM_JOB_ID",
     "container",
 )
+_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+_JOB_GROUP = re.compile(r"slurm|pbs|lsf|htcondor|[/_-]job[_-]?\d")
+"""How a batch system names its control groups: a login that was taken into a job has no other sign of it."""
 _NOTHING = ("LIBRARY_NOT_FOUND", "DRIVER_NOT_LOADED", "BINDING_MISSING")
 """Errors that a machine without NVIDIA GPUs gives too."""
 
@@ -141,7 +146,7 @@ def _nvidia(
         yield from _second_opinion(surroundings, driver)
         return
     yield Fact("gpu.count", count, "NVML")
-    yield from _missing_gpus(environ, driver, found, box, count)
+    yield from _missing_gpus(tree, environ, driver, found, box, count)
     gpus = [Gpu(index) for index in range(count)]
     for gpu in gpus:
         yield from _patiently(gpu, identity(driver, gpu, environ))
@@ -187,10 +192,11 @@ def _module_version(tree: Tree) -> str:
 
 
 def _missing_gpus(
-    environ: Mapping[str, str], driver: Driver, found: Sequence[Card], box: str, count: int
+    tree: Tree, environ: Mapping[str, str], driver: Driver, found: Sequence[Card], box: str, count: int
 ) -> Iterator[Reading]:
     """GPUs that NVIDIA's kernel driver has on the bus and NVML does not list. A container or job is given some only."""
-    if box != "none" or environ.get("SLURM_JOB_ID"):
+    groups = tree.text("/proc/self/cgroup", 1 << 14) or ""
+    if box != "none" or any(environ.get(name) for name in _JOBS) or _JOB_GROUP.search(groups):
         return
     excluded = driver.call("nvmlGetExcludedDeviceCount")[0] or 0
     bound = sum(card.driver == "nvidia" for card in devices.gpus_of(NVIDIA, found))
@@ -280,8 +286,15 @@ def _links(gpus: Sequence[Gpu]) -> Iterator[Reading]:
 
 def _fabric_manager(tree: Tree, found: Sequence[Card], box: str) -> Iterator[Reading]:
     """Whether the Fabric Manager runs: asked only where there are NVSwitches and all processes are to be seen."""
-    if box == "none" and any(card.vendor == NVIDIA and card.kind == devices.BRIDGE for card in found):
-        yield Fact("driver.fabric_manager", devices.fabric_manager(tree), "/proc")
+    if box == "none" and devices.nvswitches(found):
+        runs = devices.fabric_manager(tree)
+        if runs is None:
+            yield Unchecked(
+                "the Fabric Manager",
+                "processes of other users are hidden; try: systemctl is-active nvidia-fabricmanager",
+            )
+        else:
+            yield Fact("driver.fabric_manager", runs, "/proc")
 
 
 def _pairs(driver: Driver, gpus: Sequence[Gpu]) -> Iterator[Reading]:

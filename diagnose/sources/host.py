@@ -262,7 +262,8 @@ def wsl(release: str) -> str:
     release = release.lower()
     if "microsoft" not in release:
         return "none"
-    return "2" if "wsl2" in release or "microsoft-standard" in release else "1"
+    # the kernel of WSL 1 is none: it names itself 4.4.0-19041-Microsoft, by the build of Windows
+    return "1" if re.fullmatch(r"[34]\.4\.0-\d+-microsoft", release) else "2"
 
 
 def _machine(root: str) -> str:

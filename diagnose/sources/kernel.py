@@ -271,7 +271,12 @@ def _note(seen: _Seen, record: Record, told: dict[str, str | int]) -> None:
 def _groups(found: re.Match[str]) -> dict[str, str | int]:
     """The named groups; alternative names of one thing (the same device in several wordings) under one name."""
     same = {"amd": "device", "nvme": "device", "remounted": "device", "xfs": "device", "btrfs": "device"}
-    return {same.get(name, name): value.strip() for name, value in found.groupdict().items() if value}
+    told: dict[str, str | int] = {}
+    for name, value in found.groupdict().items():
+        if value:
+            short = re.fullmatch(r"[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]", value)  # a PCI address without its domain
+            told[same.get(name, name)] = f"0000:{value}" if short else value.strip()
+    return told
 
 
 def _count(label: str, seen: _Seen, origin: str, now: float) -> Iterator[Reading]:

@@ -20,6 +20,23 @@ _UNSUPPORTED = ("NOT_SUPPORTED", "VGPU_ECC_NOT_SUPPORTED")
 _OLD = ("FUNCTION_NOT_FOUND", "ARGUMENT_VERSION_MISMATCH", "DEPRECATED")
 
 
+_ELSEWHERE = ("/run/opengl-driver/lib/libnvidia-ml.so.1",)
+"""Where NixOS keeps the driver's libraries: programs that are built for it look there, the loader by itself does not."""
+
+
+def _load_from_elsewhere() -> bool:
+    """Load NVML from a place that the loader does not search; the binding then finds it by its name."""
+    import ctypes
+
+    for path in _ELSEWHERE:
+        try:
+            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            continue
+        return True
+    return False
+
+
 class Gpu(Struct, eq=False):
     """A device while it is asked: its index and handle, and what later questions need of it."""
 
@@ -60,14 +77,22 @@ class Driver:
             if name.startswith("NVML_ERROR_") and isinstance(value, int)
         }
         yield Step("starting NVML (nvmlInit)")
-        try:
-            pynvml.nvmlInit()
-        except Exception as error:
-            self.error = self.name_of(error)
+        self.error = self._init()
+        if self.error == "LIBRARY_NOT_FOUND" and _load_from_elsewhere():
+            self.error = self._init()
+        if self.error:
             return
         self.works = True
         yield Step("asking the driver for its version")
         yield from self._versions()
+
+    def _init(self) -> str:
+        """NVML's name of the error with which it does not start; empty if it does."""
+        try:
+            self._nvml.nvmlInit()
+        except Exception as error:
+            return self.name_of(error)
+        return ""
 
     def _versions(self) -> Iterator[Reading]:
         version = self.ask("the driver's version", None, "nvmlSystemGetDriverVersion")

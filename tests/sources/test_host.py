@@ -216,6 +216,7 @@ def test_containers(tmp_path: Path, files: dict[str, str], environ: dict[str, st
     [
         ("5.15.153.1-microsoft-standard-WSL2", "2"),
         ("4.4.0-19041-Microsoft", "1"),
+        ("6.6.87.2-microsoft-own-build", "2"),
         ("6.8.0-51-generic", "none"),
         ("", "none"),
     ],

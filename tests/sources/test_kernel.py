@@ -156,7 +156,7 @@ def test_a_control_group_ran_out_of_memory(tmp_path: Path) -> None:
          {"kernel.pcie_error.device": "0000:01:00.0", "kernel.pcie_error.severity": "Fatal"}),
         ("pcieport 0000:00:01.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)",
          {"kernel.pcie_corrected.device": "0000:00:01.0"}),
-        ("DMAR: [DMA Read NO_PASID] Request device [01:00.0] fault addr 0xffb", {"kernel.iommu_fault.device": "01:00.0"}),
+        ("DMAR: [DMA Read NO_PASID] Request device [01:00.0] fault addr 0xffb", {"kernel.iommu_fault.device": "0000:01:00.0"}),
         ("INFO: task kworker/u64:1:4411 blocked for more than 120 seconds.", {"kernel.hung_task.process": "kworker/u64:1"}),
         ("blk_update_request: I/O error, dev sdb, sector 12 op 0x0:(READ)", {"kernel.disk_error.device": "sdb"}),
         ("nvme nvme0: I/O 12 QID 3 timeout, aborting", {"kernel.disk_error.device": "nvme0"}),

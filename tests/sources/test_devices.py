@@ -178,24 +178,37 @@ def test_denied_device_files_are_named(machine: Machine, rules: RuleSet, monkeyp
 
 
 def test_denied_amd_devices_are_found(machine: Machine, rules: RuleSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compute device, and the render devices all together."""
+    """The compute device, and the render devices all together; where nothing is built for AMD it is no trouble."""
     machine.card("0000:0c:00.0", devices.AMD, "0x120000", "amdgpu").file("/dev/kfd").file("/dev/dri/renderD128")
     machine.file("/sys/module/amdgpu/version", "6.10.5")
     monkeypatch.setattr(Tree, "usable", lambda self, name: name != "/dev/kfd")
-    assert serious(rules, machine.told()) == {"amd-compute-device-denied"}
+    built = {"torch.hip": "6.4.43484"}
+    assert serious(rules, machine.told()) == set()
+    assert serious(rules, machine.told() | built) == {"amd-compute-device-denied"}
     monkeypatch.setattr(Tree, "usable", lambda self, name: name == "/dev/kfd")
-    assert serious(rules, machine.told()) == {"amd-render-device-denied"}
+    assert serious(rules, machine.told() | built) == {"amd-render-device-denied"}
 
 
 def test_nvswitches_and_their_service(machine: Machine) -> None:
-    """NVSwitches are counted, and a running Fabric Manager is found by the name of its process."""
+    """NVSwitches are counted, and a running Fabric Manager is found by the name of its process, if processes are shown."""
     machine.card("0000:c1:00.0", devices.NVIDIA, "0x068000").card("0000:c2:00.0", devices.NVIDIA, "0x068000")
     assert machine.told()["driver.nvswitches"] == 2
     assert machine.told()["driver.pci_nvidia"] == 0
     tree = Tree(str(machine.root))
+    assert devices.fabric_manager(tree) is None
+    machine.file("/proc/1/comm", "systemd\n")
     assert devices.fabric_manager(tree) is False
     machine.file("/proc/812/comm", "nv-fabricmanage\n")
     assert devices.fabric_manager(tree) is True
+
+
+def test_lent_nvswitches_and_virtual_functions_do_not_count(machine: Machine) -> None:
+    """What a virtual machine has is not the host's, and a part of a card is no card."""
+    machine.card("0000:c1:00.0", devices.NVIDIA, "0x068000", "vfio-pci")
+    machine.card("0000:01:00.0", devices.NVIDIA, driver="nvidia").card("0000:01:00.4", devices.NVIDIA, driver="nvidia")
+    (machine.root / "sys/bus/pci/devices/0000:01:00.4/physfn").symlink_to("../0000:01:00.0")
+    assert machine.told()["driver.nvswitches"] == 0
+    assert machine.told()["driver.pci_nvidia"] == 1
 
 
 # --- libraries
@@ -224,6 +237,7 @@ def test_stub_and_compatibility_libraries_in_the_path(machine: Machine) -> None:
     machine.file(f"{stubs}/libcuda.so.1").file(f"{compat}/libcuda.so.1")
     told = machine.told(LD_LIBRARY_PATH=f"{stubs}:{compat}")
     assert told["driver.stub_in_path"] is told["driver.compat_in_path"] is True
+    assert machine.told(LD_LIBRARY_PATH=f"{compat}:{stubs}")["driver.stub_in_path"] is False
 
 
 def test_the_loaded_library_tells_its_version() -> None:
@@ -337,20 +351,23 @@ def test_missing_libraries_are_found(machine: Machine, rules: RuleSet) -> None:
 
 
 def test_containers_without_gpus_are_found(machine: Machine, rules: RuleSet) -> None:
-    """Not given any; given the devices and not the libraries; Apptainer without --nv."""
+    """Not given any; given the devices and not the libraries; Apptainer without --nv. One that wants none is fine."""
     machine.card("0000:01:00.0", devices.NVIDIA, driver="nvidia").file("/.dockerenv")
-    assert serious(rules, machine.told()) == {"container-without-gpu-devices"}
-    assert "container-was-given-no-gpu" in serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="all"))
-    assert serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="void")) == {"container-without-gpu-devices"}
+    assert serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="all")) == {"container-host-without-driver"}
+    machine.file("/sys/module/nvidia/version", "550.54.15")
+    assert serious(rules, machine.told()) == set()
+    assert serious(rules, machine.told() | {"torch.cuda": "12.8"}) == {"container-torch-for-cuda-without-gpu"}
+    assert serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="all")) == {"container-was-given-no-gpu"}
+    assert serious(rules, machine.told(NVIDIA_VISIBLE_DEVICES="void")) == set()
     machine.file("/dev/nvidiactl").file("/dev/nvidia0").file("/dev/nvidia-uvm")
     assert serious(rules, machine.told()) == {"container-has-devices-but-no-driver-libraries"}
     assert serious(rules, machine.told(APPTAINER_CONTAINER="/x.sif")) == {"apptainer-without-nv"}
 
 
 def test_a_linux_driver_inside_windows_is_found(machine: Machine, rules: RuleSet) -> None:
-    """WSL as it should be brings nothing; with a Linux driver in front, a warning."""
+    """WSL as it should be brings nothing; with a Linux driver in front and a driver that does not answer, an error."""
     machine.file("/proc/version", "Linux version 5.15.153.1-microsoft-standard-WSL2").file("/dev/dxg")
-    machine.file("/usr/lib/wsl/lib/libcuda.so.1")
+    machine.file("/usr/lib/wsl/lib/libcuda.so.1").file("/usr/lib/wsl/lib/libnvidia-ml.so.1")
     assert serious(rules, machine.told()) == set()
     machine.file("/usr/lib/x86_64-linux-gnu/libcuda.so.1")
     assert serious(rules, machine.told()) == {"wsl-has-linux-driver"}

@@ -644,6 +644,7 @@ CHECK: tuple[FactKind, ...] = (
         ("wanted.kind", "text", "package, program or model-type"),
         ("wanted.installed", "flag", "whether the package or program that `--for` named is there"),
         ("wanted.torch", "flag", "whether torch is in the environment, where `--for` named a package"),
+        ("wanted.loader", "flag", "whether something that loads models is there, where `--for` named a model type"),
     ),
 )  # fmt: skip
 

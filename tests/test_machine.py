@@ -72,7 +72,11 @@ def test_secrets_never_enter_the_case(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("vLLM", {"name": "vllm", "kind": "package", "installed": False, "torch": True}),
         ("flash_attn", {"name": "flash-attn", "kind": "package", "installed": False, "torch": True}),
         ("llama.cpp", {"name": "llama-cpp", "kind": "program", "installed": False, "torch": True}),
-        ("qwen3_moe", {"kind": "model-type"}),
+        ("qwen3_moe", {"kind": "model-type", "loader": True}),
+        ("GPT-OSS", {"name": "gpt_oss", "kind": "model-type", "loader": True}),
+        ("open_llama", {"name": "open-llama", "kind": "model-type"}),
+        ("trl[vllm]", {"name": "trl", "kind": "package", "installed": False}),
+        ("transformers==5.20.0", {"name": "transformers", "kind": "package", "installed": True}),
     ],
 )
 def test_what_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, found: dict[str, Any]) -> None:
@@ -91,6 +95,34 @@ def test_a_wish_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert {} == wanted(case)
     assert ["--for transfromers"] == [item.what for item in case.unchecked]
     assert "did you mean transformers?" in case.unchecked[0].why
+
+
+@pytest.mark.parametrize("name", ["tgi", "deepseek-r1", "Qwen/Qwen3-8B", "text-generation-inference"])
+def test_a_wish_that_resembles_nothing_gets_no_guess(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """A far-fetched suggestion is worse than none; where a model may be meant, how its type is found is told."""
+    case = read(monkeypatch, tmp_path, *facts_of(ENVIRONMENT), wanted=name)
+
+    assert [False] == ["did you mean" in item.why for item in case.unchecked]
+    assert "config.json" in case.unchecked[0].why
+
+
+def test_a_package_lost_in_an_upgrade_is_not_told_a_second_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That its removal broke off says more than that it is not installed."""
+    lost = {"leftover.0.package": "peft", "leftover.0.package_gone": True}
+    case = read(monkeypatch, tmp_path, *facts_of(ENVIRONMENT | lost), wanted="peft")
+
+    assert {"wanted.name": "peft", "wanted.kind": "package"} == wanted(case)
+
+
+def test_a_model_type_without_anything_to_load_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing found that stands in the way would be untrue."""
+    case = read(monkeypatch, tmp_path, *facts_of({"packages.count": 3}), wanted="gemma3")
+
+    assert wanted(case)["wanted.loader"] is False
 
 
 def test_without_an_environment_nothing_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

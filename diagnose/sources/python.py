@@ -47,6 +47,11 @@ class _Environment(Struct, frozen=True):
     installed: dict[str, Distribution]
     records: dict[str, Record]
 
+    @property
+    def complete(self) -> bool:
+        """Whether every folder could be listed, so that what was not found is not there."""
+        return bool(self.sites) and not any(site.unchecked and not site.entries for site in self.sites)
+
 
 def read(interpreter: str, environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
     """Facts of the environment that an interpreter belongs to. `folder` is the working directory, for shadowed modules."""
@@ -180,7 +185,7 @@ def read_environment(target: Interpreter, environ: Mapping[str, str]) -> _Enviro
 
 
 def _package_facts(environment: _Environment, target: Interpreter) -> Iterator[Reading]:
-    if environment.sites and not any(site.unchecked and not site.entries for site in environment.sites):
+    if environment.complete:
         yield Fact("packages.count", len(environment.installed), ", ".join(target.sites) or target.prefix)
     for name in sorted(environment.installed):
         dist = environment.installed[name]
@@ -381,6 +386,9 @@ def _requirement_facts(environment: _Environment, target: Interpreter) -> Iterat
 
     if not target.short:
         yield Unchecked("declared requirements", "the version of Python is not known")
+        return
+    if environment.sites and not environment.complete:
+        yield Unchecked("declared requirements", "not all folders with packages could be listed")
         return
     number = 0
     for found in unmet_requirements(environment.installed, target):

@@ -156,7 +156,9 @@ def _unmet(
         yield Unreadable(dist.name, text[:200])
     elif not met:
         newer = _above(other.version, wants)
-        yield Unmet(dist.name, dist.version, name, _shown(wants), other.version, "conflict", extra, dist.metadata, newer)
+        yield Unmet(
+            dist.name, dist.version, name, _shown(wants), other.version, "conflict", extra, dist.metadata, newer
+        )
 
 
 def _met(package: str, version: str, wants: str) -> bool | None:

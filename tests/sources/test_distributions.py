@@ -205,6 +205,10 @@ def test_abi3_is_not_for_free_threaded_builds() -> None:
     """The stable ABI is that of the usual build only."""
     assert wrong_tags(["cp38-abi3-linux_x86_64"], "cp313t", "x86_64") == "abi"
     assert wrong_tags(["cp313-cp313t-linux_x86_64"], "cp313t", "x86_64") == ""
+    assert wrong_tags(["cp315-abi3t-linux_x86_64"], "cp316t", "x86_64") == ""
+    assert wrong_tags(["cp315-abi3.abi3t-linux_x86_64"], "cp315t", "x86_64") == ""
+    assert wrong_tags(["cp315-abi3.abi3t-linux_x86_64"], "cp315", "x86_64") == ""
+    assert wrong_tags(["cp315-abi3t-linux_x86_64"], "cp314t", "x86_64") == "python"
 
 
 NOISE = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -378,6 +378,7 @@ def test_an_environment_without_its_folder_is_unchecked(env: Environment) -> Non
     env.site.rmdir()
     facts, unchecked = told(env.python, env.work)
     assert [item.what for item in unchecked] == ["the installed packages"]
+    assert "packages.count" not in facts
     assert facts["python.version"] == "3.11.7"
 
 
@@ -386,10 +387,11 @@ def test_an_unreadable_folder_is_unchecked(env: Environment) -> None:
     """And says why."""
     env.site.chmod(0)
     try:
-        _, unchecked = told(env.python, env.work)
+        facts, unchecked = told(env.python, env.work)
     finally:
         env.site.chmod(0o755)
     assert "Permission denied" in unchecked[0].why
+    assert not {"packages.count", "unmet.count"} & facts.keys()
 
 
 def test_one_broken_part_costs_only_itself(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -500,13 +500,19 @@ def _model_type(found: _Found) -> None:
 
 
 def _breaks(found: _Found) -> None:
-    """Pairs that do not work together although no requirement says so, numbered in the table's order."""
+    """Pairs that do not work together although no requirement says so, numbered in the table's order.
+
+    A row with `other_absent` is about a package that has to be there; that it is not is known where METADATA was read.
+    """
+    read = found.value("unmet.count") is not None
     number = 0
     for row in _table("breaks") if _any_pair(found) else ():
         version, other = found.text(f"{row['package']}.version"), found.text(f"{row['other']}.version")
-        if not version or not other:
+        if not other and read and row.get("other_absent"):
+            other = "none"
+        elif not other or not _within(other, row["other_versions"]):
             continue
-        if _within(version, row["versions"]) and _within(other, row["other_versions"]):
+        if version and _within(version, row["versions"]):
             number += 1
             by = f"{row['package']}.version"
             for key, value in (

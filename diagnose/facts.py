@@ -581,7 +581,7 @@ COMPAT: tuple[FactKind, ...] = (
         ("break.*.version", "version", "its version"),
         ("break.*.package_range", "text", "its releases of which this is true"),
         ("break.*.other", "text", "the other package"),
-        ("break.*.other_version", "version", "the other's version"),
+        ("break.*.other_version", "version", "the other's version, or none if it has to be there and is not"),
         ("break.*.other_range", "text", "the other's releases of which this is true"),
         ("break.*.pair", "text", "both names, in this order, with a blank between"),
         ("break.*.what", "text", "what breaks"),

@@ -331,6 +331,14 @@ RECIPES: tuple[Recipe, ...] = (
         fails="safetensors",
     ),
     Recipe(
+        "triton-without-setuptools",
+        "a triton that imports setuptools without declaring it, in an environment that has none",
+        ("torch==2.4.0 numpy<2",),
+        first=("triton-without-setuptools",),
+        provoke="import torch, triton",
+        fails="No module named 'setuptools'",
+    ),
+    Recipe(
         "python-too-old",
         "the newest transformers unpacked under Python 3.9",
         ("--python-version 3.10 transformers==5.0.0",),

@@ -291,7 +291,12 @@ def _wrapped(nodes: list[_Node], wrapper: _Node) -> _Node | None:
         return nodes[0]
     origins = {fact.origin for fact in wrapper.finding.facts}
     said = [node for node in nodes if node.finding.rule.kind != "wrapper" and node.finding.rule.severity == "error"]
-    return next((node for node in said if origins & {event.origin for event in node.finding.events}), None)
+    return next((node for node in said if origins & _origins(node)), None)
+
+
+def _origins(node: _Node) -> set[str]:
+    """The texts in which a cause or a symptom of it was said."""
+    return {event.origin for part in (node, *node.symptoms) for event in part.finding.events}
 
 
 def _cause(rules: RuleSet, case: Case, node: _Node) -> Cause:

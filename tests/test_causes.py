@@ -326,9 +326,10 @@ def test_what_a_pasted_text_tells_of_its_machine_is_no_failure(tmp_path: Path) -
 
 
 def test_a_failed_probe_stands_under_what_it_printed(tmp_path: Path) -> None:
-    """Each probe that failed is the symptom of the cause in its own output; one without such a cause stands alone."""
+    """Each probe that failed is the symptom of what explains its own output; one without such a cause stands alone."""
     rules = ruleset_of(
         tmp_path,
+        rule("other-cuda", match={"facts": ["torch.cuda == 12.8"]}, leads_to=["a-library"]),
         rule(
             "probe-failed", match={"facts": ["probe.*.result == failed"]}, kind="wrapper", title="{{instance}} failed"
         ),
@@ -337,10 +338,11 @@ def test_a_failed_probe_stands_under_what_it_printed(tmp_path: Path) -> None:
     facts = (
         Fact("probe.torch.result", "failed", "deep: import torch"),
         Fact("probe.peft.result", "failed", "deep: import peft"),
+        Fact("torch.cuda", "12.8", "torch/version.py"),
     )
     events = case_of_text(rules, "libcudart is missing\n", "deep: import torch").events
     case = Case(facts, events, machine=True)
     found = diagnose(rules, case, match(rules, case))
 
-    assert ["a-library", "probe-failed"] == order(found)
-    assert [["torch failed"], []] == [[symptom.title for symptom in cause.symptoms] for cause in found.diagnoses]
+    assert ["other-cuda", "probe-failed"] == order(found)
+    assert [["The title of a-library", "torch failed"], []] == [[symptom.title for symptom in cause.symptoms] for cause in found.diagnoses]

@@ -105,14 +105,13 @@ def _sources(request: Request, interpreter: str) -> list[Source]:
     from diagnose.sources import gpu, host, kernel, python
 
     environ = request.environ
-    sources = [
+    packages = Source("Python packages", lambda: python.read(interpreter, environ, request.folder), 15)
+    return [
+        *([packages] if interpreter else []),  # first: it takes longest
         Source("GPU driver", lambda: gpu.read(environ), 15),
         Source("host", lambda: host.read(environ, folders=[request.folder]), 8),
         Source("kernel log", lambda: kernel.read(environ=environ), 8),
     ]
-    if interpreter:
-        sources.append(Source("Python packages", lambda: python.read(interpreter, environ, request.folder), 15))
-    return sources
 
 
 def _deep(request: Request, interpreter: str, facts: Mapping[str, Fact]) -> Source:

@@ -1,7 +1,7 @@
 """The command line. The only package that prints or exits.
 
-`main` is the entry point. `app` holds the Typer app; the commonest call, `llmdoctor diagnose LOG…` without options, goes
-past it, since an option parser takes longer to import than such a log takes to read.
+`main` is the entry point. `app` holds the Typer app; the commonest calls, `llmdoctor diagnose LOG…` without options and
+`llmdoctor check` for an environment, go past it, since an option parser takes longer to import than such a log takes to read.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ def _run(words: list[str]) -> int:
         from diagnose.cli.diagnose import run
 
         return run(words[1:], "text", "error", [])
+    if words == ["check"] or (words[:2] == ["check", "--python"] and len(words) == 3):
+        from diagnose.cli.check import Target
+        from diagnose.cli.check import run as check
+
+        return check(Target(python="".join(words[2:])), "text", "error", [])
     from diagnose.cli.app import app
 
     app()

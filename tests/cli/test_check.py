@@ -173,3 +173,14 @@ def test_a_case_file_joins_a_log(home: Path, target: Path, tmp_path: Path) -> No
 
     assert ("2.1.0", "5.20.0") == (values(told)["torch.version"], values(told)["transformers.version"])
     assert ([], 2) == (told["areas"], told["lines"])
+
+
+def test_a_plain_check_says_what_one_with_options_says(home: Path, target: Path) -> None:
+    """The short way past the option parser and the long one give the same report."""
+    short = run_doctor(home, "check", "--python", str(target))
+    long = run_doctor(home, "check", "--python", str(target), "--format", "text")
+
+    assert short.returncode == long.returncode
+    assert [line for line in short.stdout.splitlines() if b"free" not in line] == [
+        line for line in long.stdout.splitlines() if b"free" not in line
+    ]

@@ -17,7 +17,7 @@ from diagnose.facts import describe
 from diagnose.match import match
 from diagnose.model import Case, Fact
 from diagnose.ruleset import RuleSet, load
-from tests.stubs.nvml import needs_compiler, stub_environment
+from tests.stubs.nvml import library, needs_compiler, stub_environment
 from tests.support import ROOT
 
 pytestmark = needs_compiler
@@ -605,6 +605,26 @@ def test_a_wrong_setting_is_found(read: Any, rules: RuleSet, setting: str, rule:
         name for name, how in found(rules, read({"devices": 2}, CUDA_VISIBLE_DEVICES=setting)).items() if how != "note"
     }
     assert serious == ({rule} if rule else set())
+
+
+def test_a_library_that_the_loader_does_not_search_is_loaded_by_its_path(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where NixOS keeps the driver's libraries: found there, or told to be missing."""
+    from diagnose.sources import nvml
+
+    monkeypatch.setattr(nvml, "_ELSEWHERE", ("/nonexistent/libnvidia-ml.so.1",))
+    assert nvml._load_from_elsewhere() is False
+    monkeypatch.setattr(nvml, "_ELSEWHERE", ("/nonexistent/libnvidia-ml.so.1", f"{library(cache)}/libnvidia-ml.so.1"))
+    code = (
+        f"from diagnose.sources import nvml; nvml._ELSEWHERE = {nvml._ELSEWHERE!r}; driver = nvml.Driver(); "
+        "told = list(driver.start()); print(driver.works, driver.version)"
+    )
+    environ = {**stub_environment({}, cache / "elsewhere", cache=cache), "PATH": "/nonexistent", "LD_LIBRARY_PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "570.86.15"]
 
 
 # --- nvidia-smi as a second opinion

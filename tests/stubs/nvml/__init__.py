@@ -61,7 +61,8 @@ def library(folder: Path, *, old: bool = False) -> Path:
     if not target.exists():
         place.mkdir(parents=True, exist_ok=True)
         made = place / f"{os.getpid()}.so"
-        flags = ["-shared", "-fPIC", "-O1", "-fvisibility=hidden", *(["-DOLD_DRIVER"] if old else [])]
+        flags = ["-shared", "-fPIC", "-O1", "-fvisibility=hidden", "-Wl,-soname,libnvidia-ml.so.1"]
+        flags += ["-DOLD_DRIVER"] if old else []
         subprocess.run([compiler(), *flags, "-o", str(made), str(SOURCE)], check=True, capture_output=True, timeout=120)
         made.rename(target)
     return place

@@ -13,9 +13,11 @@ from diagnose.machine import joined
 from diagnose.match import match
 from diagnose.model import Case, Diagnosis, Event, Fact, Output, Reading
 from diagnose.sources import host, kernel, settings
+from tests.machines import MACHINES, cases
 from tests.sources.test_host import CALLS, MACHINE
 from tests.sources.test_kernel import ring
 from tests.sources.trees import GiB, room, tree
+from tests.stubs.nvml import needs_compiler
 from tests.support import facts_of
 from tests.test_bundled_rules import RULES
 
@@ -53,6 +55,12 @@ BOOT = (
     (7 * DAY, "Out of memory: Killed process 48 (python3) total-vm:2kB, anon-rss:1024kB, file-rss:1kB, shmem-rss:0kB, UID:0"),
     (60, "pcieport 0000:00:01.0: PCIe Bus Error: severity=Corrected, type=Physical Layer, (Receiver ID)"),
 )  # fmt: skip
+
+WATCHDOG = (
+    "[rank0]:[E1102 09:00:00.000000000 ProcessGroupNCCL.cpp:632] [Rank 0] Watchdog caught collective operation "
+    "timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE, NumelIn=1, NumelOut=1, Timeout(ms)=600000) ran for 600013 "
+    "milliseconds before timing out.\n"
+)
 
 
 def readings(tmp_path: Path, files: dict[str, str], log: str, **environ: str) -> list[Reading]:
@@ -112,7 +120,7 @@ def test_a_healthy_laptop_has_nothing_above_a_note(tmp_path: Path) -> None:
     ("values", "log", "cause", "symptom"),
     [
         (
-            {"shm.total": 64 * 1024**2, "torch.version": "2.8.0"},
+            {"shm.total": 64 * 1024**2, "torch.version": "2.8.0", "gpu.count": 2},
             (
                 "RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible that dataloader's "
                 "workers are out of shared memory. Please try to raise your shared memory limit.\n"
@@ -187,7 +195,7 @@ def test_a_healthy_laptop_has_nothing_above_a_note(tmp_path: Path) -> None:
             "cpu-illegal-instruction",
         ),
         (
-            {"limit.memlock": 65536, "limit.memlock_enforced": True, "infiniband.active": 2},
+            {"limit.memlock": 65536, "limit.memlock_enforced": True, "infiniband.active": 2, "setting.nodes": 2},
             "n14:22:23 [3] misc/ibvwrap.cc:147 NCCL WARN Call to ibv_reg_mr failed with error Cannot allocate memory\n",
             "locked-memory-limited-with-infiniband",
             "nccl-infiniband-registration-failed",
@@ -208,6 +216,63 @@ def test_what_a_log_says_is_explained_by_the_machine(
     assert first.rule == cause
     assert first.symptoms
     assert symptom is None or symptom in [item.rule for item in first.symptoms]
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "first"),
+    [
+        (
+            {"storage.vllm.writable": False, "vllm.version": "0.11.0", "storage.vllm.path": "/.cache/vllm"},
+            "PermissionError: [Errno 13] Permission denied: '/data/out/trainer_state.json'\n",
+            "permission-denied",
+        ),
+        (
+            {"storage.temporary.exists": False, "storage.temporary.setting": "TMPDIR", "storage.temporary.path": "/x"},
+            "FileNotFoundError: [Errno 2] No such file or directory: 'data/train.jsonl'\n",
+            "file-not-found",
+        ),
+        (
+            {"network.proxy_takes_localhost": True},
+            "openai.InternalServerError: Error code: 502 - upstream connect error\n",
+            None,
+        ),
+        (
+            {"shm.total": 64 * 1024**2, "torch.version": "2.8.0", "gpu.count": 2},
+            "Loading checkpoint shards:  57%|█████▋    | 8/14 [01:12<00:52,  8.77s/it]\nKilled\n",
+            "process-killed-silently",
+        ),
+        (
+            {"gpu.0.ecc_uncorrected": 1, "gpu.0.name": "NVIDIA A100-SXM4-80GB"},
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB.\n",
+            None,
+        ),
+        (
+            {"kernel.iommu_fault.age": 600, "kernel.iommu_fault.device": "0000:03:00.0", "gpu.count": 2, "gpu.0.pci": "0000:41:00.0"},
+            WATCHDOG,
+            "nccl-watchdog-timeout",
+        ),
+        (
+            {"kernel.machine_check.age": 200000},
+            "Fatal Python error: Segmentation fault\n",
+            None,
+        ),
+        (
+            {"kernel.hung_task.age": 60, "kernel.hung_task.process": "jbd2/sda1-8"},
+            WATCHDOG,
+            "nccl-watchdog-timeout",
+        ),
+    ],
+)  # fmt: skip
+def test_the_machine_is_not_blamed_for_what_it_cannot_have_done(
+    values: dict[str, Any], log: str, first: str | None
+) -> None:
+    """A finding about another file, disk, device or server stands beside what the log tells, and does not explain it."""
+    machine = Case(facts=facts_of(values), machine=True)
+    own = {finding.rule.id for finding in match(RULES, machine)}
+    found = told(machine, log).diagnoses
+    assert found[0].rule not in own
+    assert first in (None, found[0].rule)
+    assert {symptom.rule for item in found if item.rule in own for symptom in item.symptoms} <= own
 
 
 @pytest.mark.parametrize(
@@ -246,3 +311,77 @@ def test_settings_that_are_passed_over_are_told() -> None:
         "transformers-cache-variable-ignored",
         "allocator-option-unknown",
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        (
+            {"kernel.module_refused.count": 1, "kernel.module_refused.reason": "Loading of unsigned module is rejected",
+             "driver.error": "DRIVER_NOT_LOADED", "gpu.vendor": "nvidia", "driver.pci_nvidia": 1, "driver.module": False,
+             "driver.nouveau": False, "driver.container": "none", "driver.wsl": False, "wanted.name": "vllm"},
+            "driver-module-refused",
+        ),
+        (
+            {"kernel.xid.79.action": "reboot", "kernel.xid.79.age": 600, "kernel.xid.79.driver_reloaded": False,
+             "kernel.recovery_action": "Node Reboot Required", "gpu.3.error": "GPU_IS_LOST", "gpu.count": 8,
+             "cuda.available": False, "torch.runtime_cuda": "12.8", "probe.cuda.hidden": False},
+            "gpu-gone-from-bus",
+        ),
+        (
+            {"driver.nvswitches": 4, "driver.fabric_manager": False, "gpu.0.fabric": "in-progress", "gpu.count": 8,
+             "cuda.available": False, "torch.runtime_cuda": "12.8", "probe.cuda.hidden": False},
+            "fabric-manager-not-running",
+        ),
+        (
+            {"kernel.xid.48.action": "hardware", "kernel.xid.48.age": 600, "gpu.0.ecc_uncorrected": 2,
+             "gpu.0.remap_pending": True, "kernel.recovery_action": "GPU Reset Required"},
+            "gpu-hardware-fault",
+        ),
+        (
+            {"driver.container": "docker", "driver.pci_nvidia": 2, "driver.nouveau": True, "driver.module": False,
+             "driver.device_control": False, "driver.container_asked": "all", "driver.wsl": False, "torch.cuda": "12.8"},
+            "nouveau-holds-the-gpu",
+        ),
+        (
+            {"driver.container": "docker", "driver.container_compute": False, "driver.container_capabilities": "utility",
+             "driver.libcuda": False, "driver.device_control": True, "gpu.vendor": "nvidia", "gpu.count": 1,
+             "cuda.available": False, "torch.runtime_cuda": "12.8", "probe.cuda.hidden": False},
+            "driver-capabilities-without-compute",
+        ),
+    ],
+)  # fmt: skip
+def test_what_several_findings_have_in_common_is_told_once(values: dict[str, Any], first: str) -> None:
+    """The lowest cause comes first, and what follows from it stands under it."""
+    found = [
+        item.rule for item in told(Case(facts=facts_of(values), machine=True)).diagnoses if item.severity != "note"
+    ]
+    assert found == [first]
+
+
+# --- whole machines
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Case]:
+    """The case of each machine, in good order and with its fault; all are read at once."""
+    folder = tmp_path_factory.mktemp("machines")
+    keys = [(name, broken) for name in MACHINES for broken in (False, True)]
+    machines = [MACHINES[name].broken() if broken else MACHINES[name] for name, broken in keys]
+    return dict(zip(keys, cases(RULES, machines, folder, folder), strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machine_in_good_order_has_no_error_and_no_warning(known: dict[tuple[str, bool], Case], name: str) -> None:
+    """Whatever kind of machine it is, there is nothing above a note."""
+    found = told(known[name, False]).diagnoses
+    assert [(item.rule, item.severity) for item in found if item.severity != "note"] == []
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_machines_fault_is_told_first_and_alone(known: dict[tuple[str, bool], Case], name: str) -> None:
+    """One fault is one diagnosis: what follows from it stands under it."""
+    found = [item.rule for item in told(known[name, True]).diagnoses if item.severity != "note"]
+    assert found == [MACHINES[name].fault.first]

@@ -341,7 +341,7 @@ PLANTED: tuple[tuple[str, Profile], ...] = (
     ("requirement-version-unmet", with_(Package("trl", "0.24.0", ("transformers>=4.56.1", "accelerate>=1.14.0")))),
     ("requirement-missing", with_(Package("trl", "0.24.0", ("transformers>=4.56.1", "datasets>=3.0.0")))),
     ("required-torch-differs", with_(Package("torchaudio", "2.8.0", ("torch==2.8.0",)))),
-    ("torch-companion-differs", with_(Package("triton", "3.2.0"))),
+    ("torch-companion-differs", with_(Package("triton", "3.4.0"))),
     ("torch-library-older-than-its-own", with_(Package("nvidia-cudnn-cu12", "9.1.0.70"))),
     ("torch-cpu-build-beside-nvidia-gpu", with_(torch("2.9.1+cpu"))),
     ("torchvision-of-another-cuda", with_(torch("2.9.1+cu130", "13.0"), Package("torchvision", "0.24.1+cu128", ("torch==2.9.1",)))),

@@ -191,7 +191,10 @@ def _unknown(name: str) -> str:
 
 
 def joined(log: Case, machine: Case) -> Case:
-    """A log's case with the facts of the machine that it comes from. What the log tells of itself goes first."""
+    """A log's case with the facts of the machine that it comes from. What the log tells of itself goes first.
+
+    Where both tell another version of a package, it may not be the environment that failed: that is told.
+    """
     first: dict[str, Fact] = {}
     for fact in log.facts + machine.facts:
         first.setdefault(fact.name, fact)
@@ -199,9 +202,31 @@ def joined(log: Case, machine: Case) -> Case:
         Case(
             facts=tuple(first.values()),
             events=log.events + machine.events,
-            unchecked=log.unchecked + machine.unchecked,
+            unchecked=log.unchecked + _differences(log, machine) + machine.unchecked,
             origins=log.origins,
             lines=log.lines,
             machine=True,
         )
     )
+
+
+def _differences(log: Case, machine: Case) -> tuple[Unchecked, ...]:
+    """That a log tells other versions than the environment has, if so."""
+    here = {fact.name: fact.value for fact in machine.facts}
+    others = [
+        f"{fact.name.removesuffix('.version')} {fact.value} (here {here[fact.name]})"
+        for fact in log.facts
+        if fact.name.endswith(".version") and not _agree(str(here.get(fact.name, fact.value)), str(fact.value))
+    ]
+    if not others:
+        return ()
+    told = ", ".join(others[:4]) + (" …" if len(others) > 4 else "")
+    why = f"the log tells {told}; if it is another one, name it with --python"
+    return (Unchecked("whether this is the environment that the log comes from", why),)
+
+
+def _agree(one: str, other: str) -> bool:
+    """Whether two versions can be the same: a text may leave out the local part, or tell 3.11 for 3.11.7."""
+    a, b = one.partition("+")[0].split("."), other.partition("+")[0].split(".")
+    least = min(len(a), len(b))
+    return a[:least] == b[:least]

@@ -175,3 +175,16 @@ def test_a_log_keeps_its_own_facts_beside_a_machines(tmp_path: Path) -> None:
 
     assert ("2.1.0", 4) == (values["torch.version"], values["gpu.count"])
     assert (("a.log",), 1, True) == (both.origins, both.lines, both.machine)
+
+
+def test_another_environment_than_the_logs_is_told(tmp_path: Path) -> None:
+    """Versions that differ are named, so that nobody trusts the packages of the wrong environment; equal ones are not."""
+    rules = ruleset_of(tmp_path)
+    log = case_of_text(rules, "torch==2.1.0\nvllm==0.9.0\n", "a.log")
+    other = joined(log, Case(facts_of({"torch.version": "2.9.0", "vllm.version": "0.9.0"}), machine=True))
+    same = joined(log, Case(facts_of({"torch.version": "2.1.0+cu121", "vllm.version": "0.9"}), machine=True))
+
+    assert ["the log tells torch 2.1.0 (here 2.9.0); if it is another one, name it with --python"] == [
+        item.why for item in other.unchecked
+    ]
+    assert () == same.unchecked

@@ -135,13 +135,14 @@ def _limit(root: str, folder: str, version: int) -> int | None:
 
 
 def _used(root: str, folder: str, version: int) -> int | None:
-    """What is in use and cannot simply be taken back: without the file cache that was not touched for a while."""
+    """What is in use and cannot simply be taken back: without the cache of files (weights that were read count there)."""
     used = proc.number(root, f"{folder}/{'memory.current' if version == 2 else 'memory.usage_in_bytes'}")
     if used is None:
         return None
     stat = proc.fields(proc.text(root, f"{folder}/memory.stat") or "", " ")
-    cache = proc.whole(stat.get("inactive_file" if version == 2 else "total_inactive_file", ""))
-    return max(used - (cache or 0), 0)
+    head = "" if version == 2 else "total_"
+    cache = sum(proc.whole(stat.get(f"{head}{part}_file", "")) or 0 for part in ("inactive", "active"))
+    return max(used - cache, 0)
 
 
 def _kills(root: str, folder: str, version: int) -> int | None:

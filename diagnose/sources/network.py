@@ -288,7 +288,8 @@ def _ports(environ: Mapping[str, str], root: str) -> Iterator[Reading]:
             yield Fact(f"port.{port}.owner", owners[taken[port]], "/proc")
     if master:
         yield Fact("network.master_port_taken", master in taken, "/proc/net/tcp")
-        yield Fact("network.master_port_owner", owners.get(taken.get(master, ""), "unknown"), "/proc")
+        if taken.get(master, "") in owners:
+            yield Fact("network.master_port_owner", owners[taken[master]], "/proc")
 
 
 def _owners(root: str, inodes: set[str], most: int = 20000) -> dict[str, str]:

@@ -421,6 +421,21 @@ MACHINES: Mapping[str, Machine] = {
         Fault("host-memory-nearly-used", {"/proc/meminfo": meminfo(32, 1)}),
         packages={"torch.version": "2.5.0", "torch.cuda": "12.6"},
     ),
+    "a Jetson Orin whose release has NVML": Machine(
+        system(8, 8, user=1000, kernel="5.15.148-tegra", x86=False)
+        | {
+            "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.7",
+            "/sys/module/nvgpu/": "",
+            "/sys/module/nvidia/version": "540.4.0",
+            "/dev/nvidia0": "",
+            "/dev/nvidiactl": "",
+            "/etc/ld.so.cache": "ld.so-1.7.0 libcuda.so.1\0/usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1\0",
+        },
+        Fault("omp-threads-above-cpus", environ={"OMP_NUM_THREADS": "64"}),
+        {"*.name": "Orin (nvgpu)", "*.capability": "8.7", "*.shared": 1, "*.ecc": "none", "*.mig": "none",
+         "driver": "540.4.0", "cuda": 12060, "error nvmlDeviceGetPciInfo_v3": 3, "error nvmlDeviceGetPersistenceMode": 3},
+        packages={"torch.version": "2.8.0", "torch.cuda": "12.6"},
+    ),
     "a virtual machine without a GPU": Machine(
         system(4, 16),
         Fault("cpu-without-avx2", {"/proc/cpuinfo": cpuinfo(4, "fpu sse4_2 hypervisor")}),

@@ -252,6 +252,16 @@ def test_what_a_log_says_is_explained_by_the_machine(
             "nccl-watchdog-timeout",
         ),
         (
+            {"kernel.oom_kill.age": 300, "kernel.oom_kill.scope": "machine", "kernel.oom_kill.process": "chrome"},
+            "Signal 15 (SIGTERM) received by PID 77\n",
+            None,
+        ),
+        (
+            {"compiler.c": "none", "triton.version": "3.4.0", "gpu.count": 1},
+            "triton.runtime.errors.PTXASError: PTXAS error: Internal Triton PTX codegen error\n",
+            None,
+        ),
+        (
             {"kernel.machine_check.age": 200000},
             "Fatal Python error: Segmentation fault\n",
             None,

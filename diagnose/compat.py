@@ -329,6 +329,14 @@ def _is_published(found: _Found) -> bool:
     return bool(_architectures(row, ".".join(row["version"].split(".")[:2]), found.text("torch.cuda")))
 
 
+def _is_of_the_tables(found: _Found) -> bool:
+    """Whether the machine may be one that the tables' wheels are for: Linux on x86_64; elsewhere an index has others."""
+    system = found.text("os.name").lower()
+    return found.text("os.machine") in ("", "x86_64") and not any(
+        name in system for name in ("windows", "macos", "darwin")
+    )
+
+
 def _built_beside_torch(found: _Found) -> None:
     """The CUDA and torch that compiled packages were built for, against torch's own."""
     cuda = found.text("torch.cuda")
@@ -339,7 +347,7 @@ def _built_beside_torch(found: _Found) -> None:
         if package == "xformers" and found.value("extension.xformers.file") is not None:
             continue  # its own file was read, which is better than the table
         _built_for_cuda(found, package, cuda, published)
-    if published:
+    if published and _is_of_the_tables(found):
         _bitsandbytes(found, cuda)
     _flash_attention(found, cuda)
 
@@ -352,7 +360,7 @@ def _built_for_cuda(found: _Found, package: str, cuda: str, published: bool) -> 
     built = ""
     if re.fullmatch(r"cu\d{3}", local):
         built = _dotted(local[2:])
-    elif not local and published:
+    elif not local and published and _is_of_the_tables(found):
         row = found.row(package)
         built = row.get("built_cuda", "") if row else ""
     if not built:

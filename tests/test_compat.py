@@ -475,3 +475,34 @@ def test_newest_torch_with_newest_torchaudio_is_told() -> None:
         "torchaudio.version": "2.11.0",
     }
     assert _findings(facts) == ["torchaudio-of-another-cuda"]
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"os__machine": "aarch64"},
+        {"os__name": "Microsoft Windows 11"},
+        {"package__torchvision__installer": "conda", "package__torch__installer": "conda"},
+    ],
+)
+def test_wheels_of_other_systems_are_not_in_the_tables(elsewhere: dict[str, Any]) -> None:
+    """The number alone tells of PyPI's wheel for Linux on x86_64, and of no other build of that release."""
+    pair = {"torch__version": "2.9.1+cu130", "torchvision__version": "0.24.1", "bitsandbytes__version": "0.45.5"}
+    assert told(**pair)["torchvision.cuda_fits"] is False
+    assert told(**pair)["bitsandbytes.cuda_fits"] is False
+    assert not {"torchvision.cuda_fits", "bitsandbytes.cuda_fits"} & told(**pair, **elsewhere).keys()
+
+
+@pytest.mark.parametrize("torch", [{"package__torch__installer": "conda"}, {"torch__cuda": "12.9"}])
+def test_a_torch_of_somebody_else_has_code_for_cards_of_its_own(torch: dict[str, Any]) -> None:
+    """conda's builds and those from source carry the bare number of a release too."""
+    card = {"torch__version": "2.6.0", "torch__cuda": "12.4", "gpu__0__compute_capability": "12.0"}
+    assert told(**card)["gpu.0.torch_code"] is False
+    assert "gpu.0.torch_code" not in told(**(card | torch))
+
+
+def test_a_jetson_board_counts_its_drivers_in_another_way() -> None:
+    """Its driver 540.4 goes with CUDA 12.6, and says nothing of those for servers."""
+    board = {"torch__cuda": "13.0", "driver__version": "540.4.0", "driver__cuda": "12.6"}
+    assert told(**board)["torch.driver_fits"] is False
+    assert "torch.driver_fits" not in told(**board, driver__tegra=True)

@@ -354,6 +354,12 @@ def test_settings_that_are_passed_over_are_told() -> None:
             "nouveau-holds-the-gpu",
         ),
         (
+            {"storage.models.setting": "none", "storage.models.writable": False, "storage.models.read_only": False,
+             "storage.triton.setting": "none", "storage.triton.writable": False, "storage.vllm.writable": False,
+             "hub.offline": False, "triton.version": "3.4.0", "vllm.version": "0.11.0", "gpu.count": 1},
+            "home-folder-not-writable",
+        ),
+        (
             {"driver.container": "docker", "driver.container_compute": False, "driver.container_capabilities": "utility",
              "driver.libcuda": False, "driver.device_control": True, "gpu.vendor": "nvidia", "gpu.count": 1,
              "cuda.available": False, "torch.runtime_cuda": "12.8", "probe.cuda.hidden": False},

@@ -192,10 +192,22 @@ def _package_facts(environment: _Environment, target: Interpreter) -> Iterator[R
         if dist.version:
             yield Fact(f"{name}.version", dist.version, dist.metadata)
     entries = {site.folder: site.entries for site in environment.sites}
+    asked = _asked_at_import(environment)
     for name in sorted(environment.installed):
         dist = environment.installed[name]
-        checked = name in CHECKED_AT_IMPORT and "transformers" in environment.installed
+        checked = name in asked
         yield from _facts_of(dist, environment.records.get(name), entries.get(dist.site, frozenset()), target, checked)
+
+
+def _asked_at_import(environment: _Environment) -> frozenset[str]:
+    """The packages whose versions the installed transformers compares when it is imported: of CHECKED_AT_IMPORT those that
+    it requires (requests no more since 5), and accelerate."""
+    transformers = environment.installed.get("transformers")
+    if transformers is None:
+        return frozenset()
+    plain = (text for text in transformers.requires if "extra" not in text.partition(";")[2])
+    required = {canonical(re.split(r"[^\w.-]", text.strip(), maxsplit=1)[0]) for text in plain}
+    return CHECKED_AT_IMPORT & (required | {"accelerate"})
 
 
 def _facts_of(

@@ -362,6 +362,15 @@ def test_editable_installs_are_told(env: Environment, tmp_path: Path) -> None:
     assert facts["package.trl.source"] == "https://example.org/trl.whl"
 
 
+def test_only_what_this_transformers_compares_is_checked_by_it(env: Environment) -> None:
+    """requests with broken metadata stops transformers 4, which requires it, and not one that does not."""
+    env.sound()
+    install(env.site, "requests", "2.32.5", metadata=b"")
+    assert "package.requests.version_checked_by" not in env.facts()
+    install(env.site, "transformers", "4.57.1", requires=["requests", 'accelerate>=1; extra == "torch"'])
+    assert env.facts()["package.requests.version_checked_by"] == "transformers"
+
+
 # --- bad input
 
 

@@ -501,7 +501,8 @@ def _model_type(found: _Found) -> None:
     if found.text("wanted.kind") != "model-type":
         return
     wanted = found.text("wanted.name").replace("-", "_")
-    row = next((row for row in _table("model_types") if row["type"].replace("-", "_") == wanted), None)
+    rows = [row for row in _table("model_types") if row["type"].replace("-", "_") == wanted]
+    row = next((row for row in rows if "until" not in row), rows[0] if rows else None)  # one was only spelt anew
     if row is not None:
         found.add("wanted.model_type_since", row.get("since"), "model_types", "wanted.name")
         found.add("wanted.model_type_until", row.get("until"), "model_types", "wanted.name")

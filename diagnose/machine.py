@@ -169,7 +169,10 @@ def wanted_name(text: str) -> str:
     name = re.sub(r"\s*(?:\[|[=<>!~]=|[<>]).*", "", text.strip().lower(), flags=re.DOTALL)
     if name in compat.model_types() or canonical(name) in KNOWN_PACKAGES or canonical(name) in ALIASES:
         return name if name in compat.model_types() else ALIASES.get(canonical(name), canonical(name))
-    return next((known for known in compat.model_types() if canonical(known) == canonical(name)), canonical(name))
+    return next(
+        (known for known in sorted(compat.model_types(), reverse=True) if canonical(known) == canonical(name)),
+        canonical(name),
+    )
 
 
 def wanted_kind(name: str) -> str:

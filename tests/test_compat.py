@@ -506,3 +506,11 @@ def test_a_jetson_board_counts_its_drivers_in_another_way() -> None:
     board = {"torch__cuda": "13.0", "driver__version": "540.4.0", "driver__cuda": "12.6"}
     assert told(**board)["torch.driver_fits"] is False
     assert "torch.driver_fits" not in told(**board, driver__tegra=True)
+
+
+@pytest.mark.parametrize("name", ["llava-next-video", "llava_next_video"])
+def test_a_model_type_that_was_only_spelt_anew_is_still_there(name: str) -> None:
+    """The older spelling was given up; the model was not."""
+    facts = told(wanted__kind="model-type", wanted__name=name)
+    assert facts["wanted.model_type_since"] == "4.45.0"
+    assert "wanted.model_type_until" not in facts

@@ -242,7 +242,7 @@ def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     a, b = cause.finding, symptom.finding
     if symptom.rule_id in rules.consequences(cause.rule_id):
         if _on_facts(a):
-            return a.rule.severity != "note" or b.rule.severity == "note"
+            return bool(b.events) or a.rule.severity != "note" or b.rule.severity == "note"
         return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
     if _lost_its_peer(a, b):
         return True

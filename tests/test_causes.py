@@ -280,11 +280,15 @@ def test_a_machines_trouble_that_explains_nothing_stands_below_the_log(tmp_path:
     assert ["a-possible", "no-driver"] == order(diagnosis_of(rules, text, os__version="1"))
 
 
-def test_a_note_on_the_machine_is_never_the_cause_of_an_error(tmp_path: Path) -> None:
-    """What is only worth knowing does not stand above a failure."""
-    rules = ruleset_of(tmp_path, {**FULL, "severity": "note"}, FAILED)
+def test_a_note_on_the_machine_explains_what_a_log_says_and_no_error_of_the_machine(tmp_path: Path) -> None:
+    """What is only worth knowing becomes the cause where the log shows what it led to; it hides no other finding."""
+    note = {**FULL, "severity": "note", "leads_to": ["write-failed", "no-driver"]}
+    rules = ruleset_of(tmp_path, note, FAILED, rule("no-driver", match={"facts": ["os.name == a"]}))
+    found = diagnosis_of(rules, "no space left on device\n", os__version="1")
+    live = Case(facts_of({"os.version": "1", "os.name": "a"}), machine=True)
 
-    assert ["write-failed", "disk-full"] == order(diagnosis_of(rules, "no space left on device\n", os__version="1"))
+    assert [("disk-full", "error")] == [(cause.rule, cause.severity) for cause in found.diagnoses]
+    assert ["no-driver", "disk-full"] == order(diagnose(rules, live, match(rules, live)))
 
 
 def test_a_machine_is_told_from_the_bottom_of_its_stack(tmp_path: Path) -> None:
@@ -345,4 +349,6 @@ def test_a_failed_probe_stands_under_what_it_printed(tmp_path: Path) -> None:
     found = diagnose(rules, case, match(rules, case))
 
     assert ["other-cuda", "probe-failed"] == order(found)
-    assert [["The title of a-library", "torch failed"], []] == [[symptom.title for symptom in cause.symptoms] for cause in found.diagnoses]
+    assert [["The title of a-library", "torch failed"], []] == [
+        [symptom.title for symptom in cause.symptoms] for cause in found.diagnoses
+    ]

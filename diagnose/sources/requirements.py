@@ -87,9 +87,14 @@ _LOADED_BESIDE = frozenset(["scipy", "scikit-learn", "pandas", "tensorflow", "nu
 
 
 def _concerned(installed: Mapping[str, Distribution]) -> frozenset[str]:
-    """The packages of this field, those that ask for them, and all that the former are built on."""
+    """The packages of this field, those that ask for them, and all that the former are built on. Extras do not count: they
+    name whatever some release was ever used with."""
     asks = {
-        name: {canonical(found["name"]) for text in dist.requires if (found := _REQUIREMENT.match(text))}
+        name: {
+            canonical(found["name"])
+            for text in dist.requires
+            if not _EXTRA.search(text) and (found := _REQUIREMENT.match(text))
+        }
         for name, dist in installed.items()
     }
     reached: set[str] = set()

@@ -106,7 +106,11 @@ def test_what_no_model_needs_is_told_apart() -> None:
         dist("fastai", "2", "torch<2.7"),
         dist("torch", "2.9.0"),
         dist("google-colab", "1", "starlette==3", "pandas==2.2.2"),
+        dist("tokenizers", "0.22", 'black==22.3; extra == "testing"'),
+        dist("black", "23", "click>=9"),
+        dist("click", "8"),
     ) == [
+        ("black", "conflict-elsewhere"),
         ("fastai", "conflict"),
         ("fastapi", "conflict"),
         ("fastapi", "missing"),

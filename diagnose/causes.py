@@ -12,6 +12,7 @@ that the log itself tells.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -242,7 +243,8 @@ def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     a, b = cause.finding, symptom.finding
     if symptom.rule_id in rules.consequences(cause.rule_id):
         if _on_facts(a):
-            return bool(b.events) or a.rule.severity != "note" or b.rule.severity == "note"
+            may = bool(b.events) or a.rule.severity != "note" or b.rule.severity == "note"
+            return may and _is_named_in(a, b)
         return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
     if _lost_its_peer(a, b):
         return True
@@ -250,6 +252,36 @@ def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     if not shared or len(shared) < len({(e.origin, e.line) for e in b.events}):
         return False
     return _tier(a) < _tier(b) or (_tier(a) == _tier(b) and _earlier(a, b))
+
+
+_OF_ONE_PACKAGE = ("extension.", "package.", "unmet.", "overlap.", "duplicate.", "user_site.", "conda.", "break.")
+
+
+def _is_named_in(cause: Finding, symptom: Finding) -> bool:
+    """Whether what a log says can be about the package that a finding on facts is about: the text names it somewhere.
+
+    True for a cause that is about no package, and for a symptom that is not said in a text.
+    """
+    words = {word for fact in cause.facts if fact.name.startswith(_OF_ONE_PACKAGE) for word in _names(fact)}
+    if not words or not symptom.events:
+        return True
+    said = "\n".join(line.text for event in symptom.events for line in event.lines).lower().replace("-", "_")
+    return any(word in said for word in words)
+
+
+def _names(fact: Fact) -> set[str]:
+    """How a text may name what a fact is about: the distribution of its name, and names of packages and files in its value."""
+    head, instance, *_ = fact.name.split(".")
+    told = re.findall(r"[A-Za-z][\w-]{2,}", str(fact.value)) if isinstance(fact.value, str) else []
+    words = {*told, *(() if instance.isdecimal() else (instance,))}
+    short = {word.removesuffix("-python").removesuffix("-kernel") for word in words}
+    plain = {word.lower().replace("-", "_") for word in words | short}
+    return plain - _OF_ANY_PACKAGE
+
+
+_OF_ANY_PACKAGE = frozenset(
+    "conflict missing import use unknown none false true any version python init lib_so metadata".split()
+)
 
 
 def _lost_its_peer(cause: Finding, waiting: Finding) -> bool:

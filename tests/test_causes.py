@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from diagnose.causes import diagnose
 from diagnose.collect import case_of_files, case_of_text
 from diagnose.match import match
@@ -352,3 +354,28 @@ def test_a_failed_probe_stands_under_what_it_printed(tmp_path: Path) -> None:
     assert [["The title of a-library", "torch failed"], []] == [
         [symptom.title for symptom in cause.symptoms] for cause in found.diagnoses
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "explained"),
+    [
+        ("OSError: libcudart.so.12: cannot open shared object file", True),  # the fact names the library
+        ("ImportError: /venv/site-packages/xformers/_C.so: cannot open shared object file", True),
+        ("ImportError: flash_attn_2_cuda.so: cannot open shared object file", False),
+    ],
+)
+def test_a_fault_of_one_package_explains_what_is_said_of_that_package(
+    tmp_path: Path, text: str, explained: bool
+) -> None:
+    """The log must name the package, or what the fact tells of it: another package's message has another cause."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("other-cuda", match={"facts": ["extension.*.missing_library matches cudart"]}, leads_to=["not-opened"]),
+        rule("not-opened", "cannot open shared object file"),
+    )
+    case = case_of_text(rules, f"{text}\n", "a.log")
+    facts = facts_of({"extension.xformers.missing_library": "libcudart.so.12"})
+    case = Case(facts, case.events, origins=case.origins, lines=case.lines, machine=True)
+    found = diagnose(rules, case, match(rules, case))
+
+    assert ("other-cuda" if explained else "not-opened") == order(found)[0]

@@ -76,9 +76,9 @@ _TRADE = frozenset(
 
 _USER = re.compile(
     r"""(?:/(?:home\d?|Users|homes)/
-      | [A-Za-z]:(?:\\{1,4}|/)Users(?:\\{1,4}|/)
+      | (?<![A-Za-z0-9])[A-Za-z]:(?:\\{1,4}|/)Users(?:\\{1,4}|/)
       | (?<![A-Za-z0-9_])(?:USER|LOGNAME|USERNAME|SUDO_USER)["']?\s?[=:]\s?["']?
-      )(?P<name>[^\s/\\:"'<>|*?$\{\},;()]{1,64})""",
+      )(?P<name>[^\s/\\:"'<>|*?$\{\},;()=]{1,64})""",
     re.VERBOSE,
 )
 _EMAIL = re.compile(

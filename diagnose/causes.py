@@ -20,6 +20,7 @@ from msgspec import Struct
 from diagnose import __version__
 from diagnose.advice import advise
 from diagnose.checklist import area_of_finding, areas
+from diagnose.commands import for_environment
 from diagnose.facts import AREAS, shown
 from diagnose.match import event_values
 from diagnose.model import (
@@ -271,7 +272,7 @@ def _is_named_in(cause: Finding, symptom: Finding) -> bool:
 
 def _names(fact: Fact) -> set[str]:
     """How a text may name what a fact is about: the distribution of its name, and names of packages and files in its value."""
-    head, instance, *_ = fact.name.split(".")
+    instance = fact.name.split(".")[1]
     told = re.findall(r"[A-Za-z][\w-]{2,}", str(fact.value)) if isinstance(fact.value, str) else []
     words = {*told, *(() if instance.isdecimal() else (instance,))}
     short = {word.removesuffix("-python").removesuffix("-kernel") for word in words}
@@ -280,8 +281,8 @@ def _names(fact: Fact) -> set[str]:
 
 
 _OF_ANY_PACKAGE = frozenset(
-    "conflict missing import use unknown none false true any version python init lib_so metadata".split()
-)
+    ("conflict", "missing", "import", "use", "unknown", "none", "false", "true", "any", "version", "python", "init", "lib_so", "metadata")
+)  # fmt: skip
 
 
 def _lost_its_peer(cause: Finding, waiting: Finding) -> bool:
@@ -436,8 +437,8 @@ def _fixes(fixes: Sequence[Fix], known: dict[str, Value], values: dict[str, Valu
     return tuple(
         Fix(
             render(fix.do, values),
-            render_command(fix.run, values),
-            render_command(fix.verify, values),
+            for_environment(render_command(fix.run, values), known),
+            for_environment(render_command(fix.verify, values), known),
             render(fix.expect, values),
         )
         for fix in applying or [fix for fix in fixes if not fix.when] or fixes

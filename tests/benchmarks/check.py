@@ -79,10 +79,13 @@ def leave_marks(site: Path, mark: Path) -> int:
 
 
 def seconds(command: list[str], env: dict[str, str], folder: Path) -> float:
-    """Wall time of a whole process, its output thrown away."""
+    """How long one run takes; a run that breaks stops the benchmark."""
     start = time.perf_counter()
-    subprocess.run(command, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    return time.perf_counter() - start
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, check=False)
+    taken = time.perf_counter() - start
+    if done.returncode not in (0, 1) or b"Traceback" in done.stderr:  # 1: check found something
+        sys.exit(f"{command} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}")
+    return taken
 
 
 def alternating(ours: Callable[[], float], other: Callable[[], float], runs: int) -> tuple[list[float], list[float]]:

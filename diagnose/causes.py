@@ -308,8 +308,6 @@ def _earlier(a: Finding, b: Finding) -> bool:
 
 def _put_wrappers_below(nodes: list[_Node]) -> None:
     """A wrapper says that something else failed: if a cause is known, it is that cause's symptom."""
-    if not nodes or nodes[0].finding.rule.kind == "wrapper" or nodes[0].finding.rule.severity != "error":
-        return
     for node in [node for node in nodes if node.finding.rule.kind == "wrapper"]:
         cause = _wrapped(nodes, node)
         if cause is not None:
@@ -320,11 +318,17 @@ def _put_wrappers_below(nodes: list[_Node]) -> None:
 
 def _wrapped(nodes: list[_Node], wrapper: _Node) -> _Node | None:
     """What a wrapper is the symptom of: in a log the first cause; for a failed probe what its own output tells, if anything."""
+    causes = [node for node in nodes if node.finding.rule.kind != "wrapper" and _is_error(node)]
     if not _on_facts(wrapper.finding):
-        return nodes[0]
+        return nodes[0] if nodes[0] in causes else None
     origins = {fact.origin for fact in wrapper.finding.facts}
-    said = [node for node in nodes if node.finding.rule.kind != "wrapper" and node.finding.rule.severity == "error"]
-    return next((node for node in said if origins & _origins(node)), None)
+    return next((node for node in causes if origins & _origins(node)), None)
+
+
+def _is_error(node: _Node) -> bool:
+    """Whether a cause, or what it led to, is an error."""
+    explained = node.symptoms if _on_facts(node.finding) else []
+    return any(part.finding.rule.severity == "error" for part in (node, *explained))
 
 
 def _origins(node: _Node) -> set[str]:

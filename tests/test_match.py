@@ -163,7 +163,10 @@ def test_facts_of_the_text_itself_count(tmp_path: Path) -> None:
     assert (facts_of({"torch.version": "2.3.1"})[0].name, "2.3.1") == ("torch.version", "2.3.1")
 
 
-CHECK = {"match": {"facts": ["gpu.*.memory_used > 1 GiB"]}, "title": "GPU {{instance}} ({{gpu.*.name|?}}) holds {{gpu.*.memory_used}}"}
+CHECK = {
+    "match": {"facts": ["gpu.*.memory_used > 1 GiB"]},
+    "title": "GPU {{instance}} ({{gpu.*.name|?}}) holds {{gpu.*.memory_used}}",
+}
 GPUS = {
     "gpu.0.name": "A",
     "gpu.0.memory_used": 2 << 30,

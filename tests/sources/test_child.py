@@ -147,7 +147,9 @@ def test_progress_is_told_what_is_still_being_read() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.text(), st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans())), max_size=20))
+@given(
+    st.lists(st.tuples(st.text(), st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans())), max_size=20)
+)
 def test_any_fact_arrives_as_it_was(pairs: list[tuple[str, str | int | bool]]) -> None:
     """Whatever text or number a fact holds, it comes through the pipe unchanged and in order."""
     facts = [Fact(name.encode("utf-8", "replace").decode(), _clean(value), "a test") for name, value in pairs]

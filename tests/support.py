@@ -98,6 +98,14 @@ def installation(folder: Path, *rules: dict[str, Any]) -> Path:
     return folder
 
 
+def whole_installation(folder: Path) -> Path:
+    """A checkout with all bundled rules, for `run_doctor`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("diagnose", "dataset", "rules"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
 def environment(home: Path, **changes: str) -> dict[str, str]:
     """The environment of such a run: a cache of its own, and nothing that changes how a report looks."""
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "PYTHONPATH")}

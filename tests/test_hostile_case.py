@@ -18,7 +18,7 @@ from diagnose.collect import completed
 from diagnose.formats import FORMATS, formatter
 from diagnose.match import match
 from diagnose.model import Diagnosis
-from tests.support import ROOT, run_doctor
+from tests.support import run_doctor, whole_installation
 
 CASES = Path(__file__).parent / "cases"
 MEGABYTE = 1 << 20
@@ -29,10 +29,7 @@ ESCAPES = "\x1b[2J\x1b]0;title\x07\x1b[31m\r\x08\x9b1m\u202egnp"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An installation with all bundled rules, and a log in it."""
-    folder = tmp_path_factory.mktemp("case") / "home"
-    folder.mkdir()
-    for name in ("diagnose", "dataset", "rules"):
-        (folder / name).symlink_to(ROOT / name)
+    folder = whole_installation(tmp_path_factory.mktemp("case") / "home")
     (folder / "crash.log").write_text(f"INFO fine\n{ERROR}\n", encoding="utf-8")
     return folder
 

@@ -11,7 +11,7 @@ import pytest
 
 from diagnose.facts import AREAS
 from tests.stubs.nvml import needs_compiler, stub_environment
-from tests.support import ROOT, run_doctor
+from tests.support import run_doctor, whole_installation
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0cD3f"  # not a real one
 H100 = {"devices": 2, "*.name": "NVIDIA H100 80GB HBM3", "*.capability": "9.0", "*.memory": 80 << 30}
@@ -20,11 +20,7 @@ H100 = {"devices": 2, "*.name": "NVIDIA H100 80GB HBM3", "*.capability": "9.0", 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An installation with all bundled rules."""
-    folder = tmp_path_factory.mktemp("check") / "home"
-    folder.mkdir()
-    for name in ("diagnose", "dataset", "rules"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
+    return whole_installation(tmp_path_factory.mktemp("check") / "home")
 
 
 @pytest.fixture(scope="module")

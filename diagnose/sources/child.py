@@ -110,6 +110,8 @@ def _be_child(source: Source, pipe: int) -> None:
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
         sys.stdout = sys.stderr = None
+        if "faulthandler" in sys.modules:  # it writes to a stream of its own; a crash is told in the report
+            sys.modules["faulthandler"].disable()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             for reading in source.read():

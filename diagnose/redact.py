@@ -414,7 +414,8 @@ def _by_wandb(text: str, found: Found) -> str:
 
     def decide(match: re.Match[str]) -> tuple[int, int] | None:
         before = text[max(match.start() - 160, 0) : match.start()].lower()
-        return None if "wandb" not in before or _HASH_BEFORE.search(before[-40:]) else match.span()
+        at = before.rfind("wandb")
+        return None if at < 0 or _HASH_BEFORE.search(before[at:][-40:]) else match.span()
 
     return _put(_HEX40, text, decide, found)
 

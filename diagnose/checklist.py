@@ -40,7 +40,7 @@ def _line(name: str, values: Mapping[str, Value], findings: Sequence[Finding], w
     rules = tuple(dict.fromkeys(finding.rule.id for finding in findings))
     if findings:
         worst: Severity = min((finding.rule.severity for finding in findings), key=SEVERITIES.index)
-        return Area(name, worst, summary or f"{len(rules)} findings", rules)
+        return Area(name, worst, summary or ("1 finding" if len(rules) == 1 else f"{len(rules)} findings"), rules)
     if why_not and not summary:
         return Area(name, "unchecked", f"not checked, because {why_not}")
     return Area(name, "ok", summary) if summary else None
@@ -179,6 +179,8 @@ def _extensions(values: _Values) -> str:
 
 def _engine(values: _Values) -> str:
     told = [f"{name} {values[f'{name}.version']}" for name in ENGINES if f"{name}.version" in values]
+    if "wanted.model_type_since" in values:
+        told.append(f"{values['wanted.name']} needs transformers {values['wanted.model_type_since']} or newer")
     if "wanted.name" in values and values.get("wanted.installed") is False:
         told.insert(0, f"{values['wanted.name']}: not there")
     return ", ".join(told)

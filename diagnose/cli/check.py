@@ -60,6 +60,9 @@ def case_of(rules: RuleSet, target: Target) -> Case:
     if target.case:
         from diagnose import bundle
 
+        if target.python or target.wanted or target.deep:
+            raise InputError("--case judges what a file holds; --python, --for and --deep belong to `llmdoctor collect`")
+
         return completed(bundle.read(target.case))
     from diagnose.machine import Request, case_of_machine
 

@@ -180,3 +180,12 @@ def test_a_plain_check_says_what_one_with_options_says(home: Path, target: Path)
     assert [line for line in short.stdout.splitlines() if b"free" not in line] == [
         line for line in long.stdout.splitlines() if b"free" not in line
     ]
+
+
+@pytest.mark.parametrize("option", [("--for", "vllm"), ("--python", "/usr/bin/python3"), ("--deep",)])
+def test_a_case_file_is_judged_as_it_is(home: Path, tmp_path: Path, option: tuple[str, ...]) -> None:
+    """What only looking at a machine can answer is refused beside --case, not left out in silence."""
+    done = run_doctor(home, "check", "--case", str(tmp_path / "case.json"), *option)
+
+    assert (2, b"") == (done.returncode, done.stdout)
+    assert b"belong to `llmdoctor collect`" in done.stderr

@@ -45,13 +45,13 @@ def collect(target: Target, output: str, keep: list[str]) -> int:
     rules = ruleset.load([])
     masked = of_this_machine(*(name not in keep for name in ("users", "hosts", "addresses", "serials")))
     case = redact.case(case_of(rules, target), masked)
-    _complain(target, case)
     if output == "-":
         print(bundle.dumps(case), end="")
-        return 0
-    bundle.write(case, output)
-    print(f"{output}: {len(case.facts)} facts, {len(case.events)} events", file=sys.stderr)
-    print(f"Read it before you send it; to see what it says: llmdoctor check --case {output}", file=sys.stderr)
+    else:
+        bundle.write(case, output)
+        print(f"{output}: {len(case.facts)} facts, {len(case.events)} events", file=sys.stderr)
+        print(f"Read it before you send it; to see what it says: llmdoctor check --case {output}", file=sys.stderr)
+    _complain(target, case)
     return 0
 
 

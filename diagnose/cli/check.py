@@ -66,12 +66,20 @@ def case_of(rules: RuleSet, target: Target) -> Case:
         return completed(bundle.read(target.case))
     from diagnose.machine import Request, case_of_machine
 
-    request = Request(os.environ, os.getcwd(), target.python, target.wanted, target.deep)
+    request = Request(os.environ, _working_folder(), target.python, target.wanted, target.deep)
     progress = _Progress()
     try:
         return case_of_machine(rules, request, progress.show)
     finally:
         progress.clear()
+
+
+def _working_folder() -> str:
+    """The folder that is worked in; where it has been removed meanwhile, the name that it had."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.environ.get("PWD") or os.sep
 
 
 def _complain(target: Target, case: Case) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from diagnose.facts import AREAS
 from tests.stubs.nvml import needs_compiler, stub_environment
-from tests.support import run_doctor, whole_installation
+from tests.support import ROOT, environment, run_doctor, whole_installation
 
 TOKEN = "hf_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0cD3f"  # not a real one
 H100 = {"devices": 2, "*.name": "NVIDIA H100 80GB HBM3", "*.capability": "9.0", "*.memory": 80 << 30}
@@ -189,3 +190,15 @@ def test_a_case_file_is_judged_as_it_is(home: Path, tmp_path: Path, option: tupl
 
     assert (2, b"") == (done.returncode, done.stdout)
     assert b"belong to `llmdoctor collect`" in done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_no_trouble(home: Path, tmp_path: Path) -> None:
+    """A shell may stand in a folder that somebody has removed: the machine is checked all the same."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m diagnose check --fail-on never"
+    env = environment(home, PYTHONPATH=str(ROOT))
+    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, timeout=300)
+
+    assert (0, b"") == (done.returncode, done.stderr)
+    assert b"memory" in done.stdout

@@ -31,11 +31,12 @@ class Request(Struct, frozen=True):
 
 
 def case_of_machine(
-    rules: RuleSet, request: Request, progress: Callable[[list[str]], None] = lambda names: None
+    rules: Callable[[], RuleSet], request: Request, progress: Callable[[list[str]], None] = lambda names: None
 ) -> Case:
     """Read the machine and the environment. What cannot be read is told among the unchecked; nothing is raised for it.
 
-    `progress` is told the names of the parts that are still being read.
+    `rules` are loaded when all is read: the children that read are then small. `progress` is told the names of the parts
+    that are still being read.
     """
     collected = _Collected()
     collected.take(read_all([Source("the Python environment", lambda: _interpreter(request), FIND_SECONDS)]))
@@ -45,7 +46,7 @@ def case_of_machine(
         collected.take(read_all([_wanted(request, collected.facts)]))
     if request.deep and interpreter:
         collected.take(read_all([_deep(request, interpreter, collected.facts)], progress, DEEP_SECONDS))
-    return collected.case(rules)
+    return collected.case(rules())
 
 
 class _Collected:

@@ -27,7 +27,9 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *readings: Reading, **
         machine, "_interpreter", lambda request: iter([Fact("python.path", "/usr/bin/python3", "test")])
     )
     rules = ruleset_of(tmp_path / "rules", rule("a-cause", "the words of a-cause"))
-    return case_of_machine(rules, Request(**{"environ": {"PATH": "/nowhere"}, "folder": str(tmp_path)} | request))
+    return case_of_machine(
+        lambda: rules, Request(**{"environ": {"PATH": "/nowhere"}, "folder": str(tmp_path)} | request)
+    )
 
 
 def wanted(case: Case) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def test_a_path_that_is_no_interpreter_leaves_the_rest(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(machine, "_sources", sources)
     request = Request({}, str(tmp_path), python=str(tmp_path / "nothing"))
-    case = case_of_machine(ruleset_of(tmp_path / "rules"), request)
+    case = case_of_machine(lambda: ruleset_of(tmp_path / "rules"), request)
 
     assert [""] == asked
     assert ["gpu.count"] == [fact.name for fact in case.facts if fact.origin == "test"]
@@ -160,7 +162,7 @@ def test_a_source_that_hangs_costs_only_its_own_facts(monkeypatch: pytest.Monkey
     sources = [Source("GPU driver", hanging, 60), Source("host", lambda: iter(facts_of({"cpu.cores": 2})), 60)]
     monkeypatch.setattr(machine, "_sources", lambda request, interpreter: sources)
     monkeypatch.setattr(machine, "_interpreter", lambda request: iter([]))
-    case = case_of_machine(ruleset_of(tmp_path / "rules"), Request({}, str(tmp_path)))
+    case = case_of_machine(lambda: ruleset_of(tmp_path / "rules"), Request({}, str(tmp_path)))
 
     assert {"gpu.vendor", "cpu.cores"} <= {fact.name for fact in case.facts}
     assert ["GPU driver"] == [item.what for item in case.unchecked]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 
 from msgspec import Struct
 
@@ -29,9 +30,9 @@ class Target(Struct, frozen=True):
 
 def run(target: Target, format_name: str, fail_on: str, rule_folders: list[str]) -> int:
     """Check and print; the exit code tells whether something at or above the threshold was found."""
-    rules = ruleset.load(rule_folders)
+    rules = cache(lambda: ruleset.load(rule_folders))
     case = case_of(rules, target)
-    diagnosis = diagnose(rules, case, match(rules, case))
+    diagnosis = diagnose(rules(), case, match(rules(), case))
     print_diagnosis(diagnosis, format_name)
     _complain(target, case)
     return exit_code(diagnosis, fail_on)
@@ -42,9 +43,8 @@ def collect(target: Target, output: str, keep: list[str]) -> int:
     from diagnose import bundle, redact
     from diagnose.identity import of_this_machine
 
-    rules = ruleset.load([])
     masked = of_this_machine(*(name not in keep for name in ("users", "hosts", "addresses", "serials")))
-    case = redact.case(case_of(rules, target), masked)
+    case = redact.case(case_of(lambda: ruleset.load([]), target), masked)
     if output == "-":
         print(bundle.dumps(case), end="")
     else:
@@ -55,13 +55,15 @@ def collect(target: Target, output: str, keep: list[str]) -> int:
     return 0
 
 
-def case_of(rules: RuleSet, target: Target) -> Case:
+def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
     """The case of a file, or of this machine."""
     if target.case:
         from diagnose import bundle
 
         if target.python or target.wanted or target.deep:
-            raise InputError("--case judges what a file holds; --python, --for and --deep belong to `llmdoctor collect`")
+            raise InputError(
+                "--case judges what a file holds; --python, --for and --deep belong to `llmdoctor collect`"
+            )
 
         return completed(bundle.read(target.case))
     from diagnose.machine import Request, case_of_machine

@@ -31,7 +31,7 @@ def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str]
         from diagnose.cli.check import case_of
         from diagnose.machine import joined
 
-        case = joined(case, case_of(rules, machine))
+        case = joined(case, case_of(lambda: rules, machine))
     diagnosis = diagnose(rules, case, match(rules, case))
     print_diagnosis(diagnosis, format_name)
     return exit_code(diagnosis, fail_on)

@@ -179,10 +179,9 @@ def _extensions(values: _Values) -> str:
 
 def _engine(values: _Values) -> str:
     told = [f"{name} {values[f'{name}.version']}" for name in ENGINES if f"{name}.version" in values]
-    if "wanted.model_type_since" in values:
-        told.append(f"{values['wanted.name']} needs transformers {values['wanted.model_type_since']} or newer")
-    if "wanted.name" in values and values.get("wanted.installed") is False:
-        told.insert(0, f"{values['wanted.name']}: not there")
+    for name in _told(values, "wanted.name"):
+        told += [f"{name} needs transformers {since} or newer" for since in _told(values, "wanted.model_type_since")]
+        told = [f"{name}: not there", *told] if values.get("wanted.installed") is False else told
     return ", ".join(told)
 
 

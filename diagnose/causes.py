@@ -244,8 +244,8 @@ def _explains(rules: RuleSet, cause: _Node, symptom: _Node) -> bool:
     a, b = cause.finding, symptom.finding
     if symptom.rule_id in rules.consequences(cause.rule_id):
         if _on_facts(a):
-            may = bool(b.events) or a.rule.severity != "note" or b.rule.severity == "note"
-            return may and _is_named_in(a, b)
+            hides = a.rule.severity == "note" and b.rule.severity != "note" and not b.events
+            return not hides and _is_named_in(a, b)
         return _tier(a) <= max(_tier(b), 1) or b.rule.kind == "wrapper"
     if _lost_its_peer(a, b):
         return True

@@ -129,7 +129,7 @@ def solve(
 
 
 def solutions(
-    predicates: Iterable[Predicate], values: Mapping[str, Value], heads: Mapping[str, Sequence[str]] | None = None
+    predicates: Iterable[Predicate], values: Mapping[str, Value], heads: Mapping[str, Sequence[str]]
 ) -> list[Solution]:
     """Every instance for which all conditions hold. `heads` are the names in `values` by their first part (`by_head`)."""
     wanted = tuple(predicates)

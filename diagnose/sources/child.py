@@ -47,6 +47,7 @@ class _Running(Struct, eq=False):
     source: Source
     pid: int
     pipe: int
+    started: float
     deadline: float
     buffer: bytearray
     said: int = 0
@@ -64,7 +65,7 @@ def read_all(
     """
     started = time.monotonic()
     latest = started + clock if clock is not None else float("inf")
-    running = [_start(source, min(started + source.seconds, latest)) for source in sources]
+    running = [_start(source, started, min(started + source.seconds, latest)) for source in sources]
     selector = selectors.DefaultSelector()
     for child in running:
         selector.register(child.pipe, selectors.EVENT_READ, child)
@@ -87,7 +88,7 @@ def read_all(
         selector.close()
 
 
-def _start(source: Source, deadline: float) -> _Running:
+def _start(source: Source, started: float, deadline: float) -> _Running:
     read_end, write_end = os.pipe()
     with warnings.catch_warnings():
         # The child never takes a lock that another thread could hold: it reads, writes to its pipe, and leaves.
@@ -98,7 +99,7 @@ def _start(source: Source, deadline: float) -> _Running:
         _be_child(source, write_end)
     os.close(write_end)
     os.set_blocking(read_end, False)
-    return _Running(source, pid, read_end, deadline, bytearray())
+    return _Running(source, pid, read_end, started, deadline, bytearray())
 
 
 def _be_child(source: Source, pipe: int) -> None:
@@ -172,7 +173,7 @@ def _finish(child: _Running, late: bool) -> Iterator[Reading]:
     status = _end(child)
     where = f", while {child.doing}" if child.doing else ""
     if late:
-        yield Unchecked(child.source.name, f"no answer within {child.source.seconds:g} s{where}")
+        yield Unchecked(child.source.name, f"no answer within {child.deadline - child.started:g} s{where}")
     elif status is not None and os.WIFSIGNALED(status) and child.said <= MOST_BYTES:
         name = signal.Signals(os.WTERMSIG(status)).name
         yield Unchecked(child.source.name, f"reading it crashed ({name}){where}")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Unchecked
+from diagnose.sources.container import kind
 from diagnose.sources.tree import Tree
 from diagnose.sources.visible import Device, see
 
@@ -138,24 +139,8 @@ def _is_setuid(tree: Tree, name: str) -> bool:
 
 def container(tree: Tree, environ: Mapping[str, str]) -> str:
     """What kind of container this is: docker, podman, kubernetes, apptainer, lxc, other, or none."""
-    if environ.get("KUBERNETES_SERVICE_HOST"):
-        return "kubernetes"
-    if environ.get("APPTAINER_CONTAINER") or environ.get("SINGULARITY_CONTAINER") or tree.exists("/.singularity.d"):
-        return "apptainer"
-    if tree.exists("/run/.containerenv"):
-        return "podman"
-    if tree.exists("/.dockerenv"):
-        return "docker"
-    groups = tree.text("/proc/1/cgroup", 1 << 14) or ""
-    for word, name in (("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podman"), ("lxc", "lxc")):
-        if word in groups:
-            return name
-    first = (tree.bytes("/proc/1/environ", 1 << 14) or b"").split(b"\0")
-    said = next((item[10:].decode("utf-8", "replace") for item in first if item.startswith(b"container=")), "")
-    said = environ.get("container", said)
-    if said:
-        return said if said in ("docker", "podman", "lxc") else "other"
-    return "none"
+    found = kind(tree, environ)
+    return found if found in ("docker", "podman", "kubernetes", "apptainer", "lxc", "none") else "other"
 
 
 def in_container(environ: Mapping[str, str]) -> Iterator[Reading]:

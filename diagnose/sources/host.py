@@ -13,22 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.sources import cgroup, network, proc, settings, storage
+from diagnose.sources import cgroup, container, network, proc, settings, storage
+from diagnose.sources.tree import Tree
 
 _X86_FEATURES = ("sse4_2", "f16c", "fma", "avx", "avx2", "avx512f", "avx512_bf16", "amx_bf16")
 _ARM_FEATURES = ("asimd", "sve", "bf16")
 MOST_TASKS = 20000
-
-
-def _run(command: Sequence[str]) -> str | None:
-    """The output of a command within two seconds, or None."""
-    import subprocess
-
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=2, check=False, stdin=subprocess.DEVNULL)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return done.stdout[:4096].decode("utf-8", "replace") if done.returncode == 0 else None
 
 
 def _c_library() -> str:
@@ -44,7 +34,7 @@ class Calls(Struct, frozen=True):
 
     statvfs: storage.StatVFS = os.statvfs
     addresses: network.Addresses | None = None
-    run: Callable[[Sequence[str]], str | None] = _run
+    run: Callable[[Sequence[str]], str | None] = proc.output
     c_library: Callable[[], str] = _c_library
 
 
@@ -333,34 +323,9 @@ def _cores(root: str, cores: int) -> Iterator[Reading]:
     yield Fact("cpu.usable_percent", round(100 * usable / cores, 1), "/proc/cpuinfo")
 
 
-_ENGINES = (
-    ("kubepods", "kubernetes"),
-    ("docker", "docker"),
-    ("libpod", "podman"),
-    ("lxc", "lxc"),
-    ("containerd", "containerd"),
-)
-
-
 def _container(environ: Mapping[str, str], root: str) -> Iterator[Reading]:
-    yield Fact("container.kind", _container_kind(environ, root), "/proc")
+    yield Fact("container.kind", container.kind(Tree(root), environ), "/proc")
     yield Fact("cgroup.kind", cgroup.version(root), "/proc/self/cgroup")
-
-
-def _container_kind(environ: Mapping[str, str], root: str) -> str:
-    if environ.get("APPTAINER_CONTAINER") or environ.get("SINGULARITY_CONTAINER"):
-        return "apptainer"
-    if environ.get("KUBERNETES_SERVICE_HOST"):
-        return "kubernetes"
-    if os.path.exists(proc.at(root, "/run/.containerenv")):
-        return "podman"
-    if os.path.exists(proc.at(root, "/.dockerenv")):
-        return "docker"
-    told = proc.word(root, "/run/systemd/container") or environ.get("container", "")
-    if told:
-        return told[:40]
-    groups = proc.text(root, "/proc/self/cgroup") or ""
-    return next((kind for sign, kind in _ENGINES if f"/{sign}" in groups), "none")
 
 
 def which(program: str, path: str, root: str = "/") -> str:

@@ -117,7 +117,7 @@ def read(
     """
     now = time.clock_gettime(time.CLOCK_MONOTONIC) if now is None else now
     yield Step("reading the kernel's log")
-    origin, records, why = _log(root, environ or {}, run or (_run if root == "/" else None))
+    origin, records, why = _log(root, environ or {}, run or (proc.output if root == "/" else None))
     if records is None:
         yield Unchecked("kernel log", why)
         return
@@ -337,16 +337,6 @@ _COMMANDS: tuple[tuple[str, ...], ...] = (
     ("dmesg",),
     ("journalctl", "-k", "-b", "-q", "--no-pager", "-o", "short-monotonic", "-n", "20000"),
 )
-
-
-def _run(command: Sequence[str]) -> str | None:
-    import subprocess
-
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=2.5, check=False, stdin=subprocess.DEVNULL)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
-    return done.stdout[-MOST_BYTES:].decode("utf-8", "replace") if done.returncode == 0 else None
 
 
 def _ring(root: str) -> bytes:

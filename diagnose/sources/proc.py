@@ -1,8 +1,9 @@
-"""Small text files of the kernel (/proc, /sys) and of the system's configuration, read with bounds and without errors."""
+"""Small text files of the kernel (/proc, /sys) and of the system, and what its commands print: bounded, without errors."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from diagnose.sources.files import names_in, read_text
 
@@ -41,6 +42,17 @@ def whole(value: str) -> int | None:
 def names(root: str, path: str, most: int = 4096) -> list[str]:
     """What a folder holds, sorted; empty if it is not there."""
     return (names_in(at(root, path)) or [])[:most]
+
+
+def output(command: Sequence[str], most: int = 8 << 20) -> str | None:
+    """What a command of the system prints, the last `most` bytes of it; None if it fails or takes longer than 2.5 s."""
+    import subprocess
+
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=2.5, check=False, stdin=subprocess.DEVNULL)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout[-most:].decode("utf-8", "replace") if done.returncode == 0 else None
 
 
 def fields(source: str, separator: str = ":") -> dict[str, str]:

@@ -204,6 +204,7 @@ def test_compilers(tmp_path: Path) -> None:
         ({"/proc/self/cgroup": "5:memory:/lxc/a\n"}, {}, "lxc"),
         ({"/run/systemd/container": "systemd-nspawn\n"}, {}, "systemd-nspawn"),
         ({"/proc/self/cgroup": "0::/user.slice/user-1000.slice\n"}, {}, "none"),
+        ({"/proc/self/cgroup": "0::/system.slice/docker.service\n"}, {}, "none"),  # the daemon on its host
     ],
 )
 def test_containers(tmp_path: Path, files: dict[str, str], environ: dict[str, str], kind: str) -> None:

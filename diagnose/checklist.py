@@ -15,6 +15,9 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "Python packages": ("interpreter", "packages", "CUDA libraries", "extensions", "engine"),
     "the Python environment": ("interpreter", "packages", "CUDA libraries", "extensions", "engine"),
     "imports": ("imports",),
+    "model files": ("model", "weights"),
+    "tokenizer": ("tokenizer", "chat template"),
+    "launch command": ("launch",),
 }
 """The areas that stay empty when a source (by its name, or by what it says it could not look at) yields nothing."""
 
@@ -192,6 +195,30 @@ def _imports(values: _Values) -> str:
     return f"{good} of {len(results)} went well" if results else ""
 
 
+def _model(values: _Values) -> str:
+    return ", ".join(_told(values, "model.name"))
+
+
+def _weights(values: _Values) -> str:
+    return ", ".join(_told(values, "weights.format"))
+
+
+def _tokenizer(values: _Values) -> str:
+    return ", ".join(_told(values, "tokenizer.class"))
+
+
+def _template(values: _Values) -> str:
+    return ", ".join(_told(values, "template.source"))
+
+
+def _launch(values: _Values) -> str:
+    return ", ".join(_told(values, "launch.model"))
+
+
+def _fit(values: _Values) -> str:
+    return ""
+
+
 _SUMMARIES: Mapping[str, Callable[[_Values], str]] = {
     "driver": _driver,
     "GPUs": _gpus,
@@ -207,4 +234,10 @@ _SUMMARIES: Mapping[str, Callable[[_Values], str]] = {
     "extensions": _extensions,
     "engine": _engine,
     "imports": _imports,
+    "model": _model,
+    "weights": _weights,
+    "tokenizer": _tokenizer,
+    "chat template": _template,
+    "launch": _launch,
+    "fit": _fit,
 }

@@ -38,6 +38,12 @@ AREAS: tuple[str, ...] = (
     "extensions",
     "engine",
     "imports",
+    "model",
+    "weights",
+    "tokenizer",
+    "chat template",
+    "launch",
+    "fit",
 )
 """The lines of the checklist, from the bottom of the stack upwards: of two causes the lower one is told first."""
 
@@ -648,7 +654,63 @@ CHECK: tuple[FactKind, ...] = (
     ),
 )  # fmt: skip
 
-CATALOGUE: tuple[FactKind, ...] = BANNER + GPU + HOST + KERNEL + PYTHON + COMPAT + DEEP + CHECK
+# model: sources/checkpoint/, what config.json and the files beside it say of a model
+MODEL: tuple[FactKind, ...] = (
+    *_kinds("model", "model",
+        ("model.name", "text", "last part of the model's path or id"),
+        ("model.path", "text", "folder or file that the model lies in"),
+    ),
+)  # fmt: skip
+
+# weights: sources/checkpoint/, the files of weights by their headers
+WEIGHTS: tuple[FactKind, ...] = (
+    *_kinds("weights", "weights",
+        ("weights.format", "text", "safetensors, pytorch, gguf, mixed or none"),
+    ),
+)  # fmt: skip
+
+# tokenizer: sources/tokenizer/, the tokenizer's files, its special tokens and the chat template
+TOKENIZER: tuple[FactKind, ...] = (
+    *_kinds("tokenizer", "tokenizer",
+        ("tokenizer.class", "text", "tokenizer_class as tokenizer_config.json names it"),
+    ),
+    *_kinds("tokenizer", "chat template",
+        ("template.source", "text", "file that the chat template is in; none if there is none"),
+    ),
+)  # fmt: skip
+
+# launch: sources/launch/, the command that starts an engine, and what the tables say of its flags
+LAUNCH: tuple[FactKind, ...] = (
+    *_kinds("launch", "launch",
+        ("launch.model", "text", "model that the command names"),
+    ),
+)  # fmt: skip
+
+# deploy: sources/launch/, the container, pod or launcher around the command
+DEPLOY: tuple[FactKind, ...] = (
+    *_kinds("deploy", "launch",
+        ("deploy.kind", "text", "docker, compose, kubernetes or none"),
+    ),
+)  # fmt: skip
+
+# fit: fit.py, model, command and machine taken together
+FIT: tuple[FactKind, ...] = (
+    *_kinds("fit", "fit",
+        ("fit.tensor_parallel_possible", "text", "tensor parallel sizes that the model's heads can be divided by: 1, 2, 4"),
+    ),
+)  # fmt: skip
+
+# memory: memory.py, what a model needs of memory
+MEMORY: tuple[FactKind, ...] = (
+    *_kinds("memory", "fit",
+        ("model.cache.*.layers", "number", "layers of one kind of cache: full, sliding, chunked, mla, linear"),
+    ),
+)  # fmt: skip
+
+CATALOGUE: tuple[FactKind, ...] = (
+    BANNER + GPU + HOST + KERNEL + PYTHON + COMPAT + DEEP + CHECK
+    + MODEL + WEIGHTS + TOKENIZER + LAUNCH + DEPLOY + FIT + MEMORY
+)  # fmt: skip
 
 EVENT_NAMES: tuple[str, ...] = (
     "event.exception",

@@ -10,10 +10,10 @@ demo: $(STAMP)            ## diagnose the bundled example log
 	$(BIN)/llmdoctor diagnose docs/examples/kv-cache.log --fail-on never
 
 test: $(STAMP)            ## the test suite
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not real"
 
 test-slow: $(STAMP)       ## what takes minutes
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not real"
 
 lint: $(STAMP)            ## ruff, mypy --strict, and the rules' own linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/llmdoctor rules lint

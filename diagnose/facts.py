@@ -769,7 +769,21 @@ FIT: tuple[FactKind, ...] = (
 # memory: memory.py, what a model needs of memory
 MEMORY: tuple[FactKind, ...] = (
     *_kinds("memory", "fit",
-        ("model.cache.*.layers", "number", "layers of one kind of cache: full, sliding, chunked, mla, linear"),
+        ("model.cache.*.layers", "number", "layers of one kind of cache: full, sliding, chunked, mla, linear, cross"),
+        ("model.cache.*.values_per_token", "number", "values that one such layer keeps of one token: of keys and values, or MLA's latent"),
+        ("model.cache.*.heads", "number", "key-value heads that these are of; 1 for MLA"),
+        ("model.cache.*.window", "number", "of how many tokens at most; not told where it is all of them"),
+        ("model.cache.*.expanded_per_token", "number", "the same for MLA without its compression"),
+        ("model.cache.*.index_per_token", "number", "index keys that sparse attention keeps of one token besides"),
+        ("model.cache.*.conv_channels", "number", "channels of a convolution that one such layer keeps columns of, per sequence"),
+        ("model.cache.*.conv_kernel", "number", "width of that convolution"),
+        ("model.cache.*.state_values", "number", "values of the state that one such layer keeps per sequence"),
+        ("model.cache.*.state_heads", "number", "what that state can be divided by among cards"),
+        ("model.cache.*.state_value_bytes", "number", "bytes of such a value where it is not the model's dtype"),
+        ("model.cache.values_per_token", "number", "values that all layers together keep of one token"),
+        ("model.cache.state_bytes", "bytes", "what one sequence keeps however long it is, in the model's dtype"),
+        ("model.cache.assumed", "flag", "whether the model type is not known and the common formula was taken for its standard keys"),
+        ("model.parameters", "number", "parameters of the language model, counted from the config"),
     ),
 )  # fmt: skip
 

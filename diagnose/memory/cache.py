@@ -1,0 +1,499 @@
+"""What a model keeps per token and per sequence while it generates: its layers in groups that are cached alike.
+
+Each formula was compared with the cache tensors of transformers (tests/real/test_cache.py); the layouts are those of
+transformers' modeling and configuration classes, and of vLLM's `vllm/v1/kv_cache_interface.py`. What is not known is
+not computed: an architecture with keys that are not understood has no groups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from diagnose.memory.shape import MOST_LAYERS, Shape, shape, whole
+
+Kind = Literal["full", "sliding", "chunked", "mla", "linear", "cross"]
+Rule = Callable[[Shape, int], "list[str] | None"]
+
+
+class CacheGroup(Struct, frozen=True):
+    """Layers that are cached alike. Numbers are of one layer, and count values, not bytes, unless they say so.
+
+    `values_per_token`: keys and values of one token (0 for a layer that only has a state). `heads`: how many key-value
+    heads these belong to, which is what tensor parallelism divides; 1 for MLA, whose latent every rank keeps whole.
+    `window`: of how many tokens at most; 0 for all. `expanded_per_token`: the same without MLA's compression, as
+    transformers stored it before 5. `index_per_token`: keys of a sparse attention's indexer.
+    `conv_channels` × `conv_kernel`, `state_values`: what one sequence keeps however long it is; `state_bytes` is the
+    size of one value of the state where it is not the model's dtype (0). `state_heads` is what tensor parallelism divides.
+    `sequence`: the tokens are those of the encoder (cross attention).
+    """
+
+    kind: Kind
+    layers: int
+    heads: int = 0
+    values_per_token: int = 0
+    window: int = 0
+    expanded_per_token: int = 0
+    index_per_token: int = 0
+    conv_channels: int = 0
+    conv_kernel: int = 0
+    state_values: int = 0
+    state_bytes: int = 0
+    state_heads: int = 0
+    assumed: bool = False
+
+
+_UNUSUAL = re.compile(
+    r"ssm|mamba|state_size|conv_|_conv|linear_(?!bias)|lru_|recurrent|rwkv|retention|latent|cross_att|hybrid|block_type|"
+    r"kv_shared|share_kv|kv_sharing|cla_|per_layer_config|swa_|^index_|compress|attn_layer|attention_types|memory|"
+    r"loop|chunk_size|local_att|global_att|head_dims|num_kv_heads_per|_per_layer|heterogen|dsa|k_eq_v|sparse_att|mlp_layers_only"
+)
+"""Keys that say that a layer is cached in some way of its own; a type that is not known and has one stays unknown."""
+_USUAL = frozenset({"chunk_size_feed_forward", "cross_attention_hidden_size", "add_cross_attention", "index_topk"})
+
+_MAMBA1 = frozenset({"mamba", "falcon_mamba", "jamba"})
+_MAMBA2 = frozenset({"mamba2", "bamba", "falcon_h1", "granitemoehybrid", "nemotron_h"})
+_DELTA = frozenset({"qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text", "olmo_hybrid"})
+_CONV = frozenset({"lfm2", "lfm2_moe"})
+_ENCODER_DECODER = frozenset(
+    """t5 mt5 umt5 longt5 switch_transformers bart mbart plbart pegasus pegasus_x marian m2m_100 nllb-moe blenderbot
+    blenderbot-small whisper speech_to_text bigbird_pegasus""".split()  # noqa: SIM905
+)
+_OWN_WAYS = frozenset(
+    """mllama mllama_text_model deepseek_v4 minimax_m3_vl unlimited_ocr zamba zamba2 zaya kimi_linear bailing_hybrid
+    glm5_next inkling inkling2 inkling2_loop lara_mini lfm3 qwen4_exp rwkv xlstm blt step3p7 dots3_note hrm_text
+    embedding_gemma2 diffusion_gemma gemma4_assistant muse_glimmer_assistant reformer xlnet evolla gpt_neo axk2 hy_v4
+    hy_v4_vl mimi csm moshi kyutai_speech_to_text dia t5gemma t5gemma2 mimo_v2_flash doge""".split()  # noqa: SIM905
+)
+"""Types that cache in a way that no formula here is for."""
+
+
+def cache_groups(config: Mapping[str, Any]) -> tuple[CacheGroup, ...]:
+    """The groups of a config.json's language model; none if its way of caching is not known or a key makes no sense."""
+    found = shape(config)
+    if found is None:
+        return ()
+    if found.type in _OWN_WAYS:
+        return ()
+    groups = _groups(found)
+    return tuple(group for group in groups if group.layers) if groups else ()
+
+
+def _groups(found: Shape) -> list[CacheGroup] | None:
+    layers = found.layers()
+    if found.type in _ENCODER_DECODER:
+        return _encoder_decoder(found)
+    if found.type in _MAMBA1 | _MAMBA2 | _DELTA | _CONV | {"minimax", "recurrent_gemma"}:
+        return _hybrid(found)
+    if layers is None:
+        return None
+    if found.values.get("kv_lora_rank") is not None:
+        return _latent(found, layers)
+    if not found.known and _is_unusual(found):
+        return None
+    types = layer_types(found)
+    if types is None:
+        return None
+    return _attention(found, types, assumed=not found.known)
+
+
+def _is_unusual(found: Shape) -> bool:
+    return any(
+        _UNUSUAL.search(key) and found.values.get(key) not in (None, False, 0, "", [], {})
+        for key in found.given - _USUAL
+    )
+
+
+# --- which layer is of which kind
+
+
+def layer_types(found: Shape) -> list[str] | None:
+    """The kind of every layer, as transformers names them; None where it is not known.
+
+    A list in the file goes first, then the rule of the type's configuration class, then what all of them fall back to:
+    a window or chunk that is given holds for every layer.
+    """
+    listed = found.values.get("layer_types")
+    if listed is None:
+        listed = found.values.get("layers_block_type")
+    if listed is not None:
+        names = found.texts("layer_types") or found.texts("layers_block_type")
+        return [_KINDS.get(name, name) for name in names] if names else None
+    count = found.layers()
+    if count is None:
+        return None
+    rule = _RULES.get(found.type)
+    if rule is not None:
+        return rule(found, count)
+    if found.values.get("use_sliding_window") is False:
+        return ["full_attention"] * count
+    if found.number("sliding_window"):
+        return ["sliding_attention"] * count
+    if found.number("attention_chunk_size"):
+        return ["chunked_attention"] * count
+    return ["full_attention"] * count
+
+
+_KINDS = {
+    "attention": "full_attention",
+    "mamba": "linear_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+    "global_attention": "full_attention",
+    "local_attention": "sliding_attention",
+}
+
+
+def _every(nth: int, rest: str = "sliding_attention", own: str = "full_attention") -> Rule:
+    """A rule: every nth layer, counted from one, is `own`, the others `rest`."""
+
+    def rule(found: Shape, count: int) -> list[str] | None:
+        step = found.number("sliding_window_pattern", nth) if rest.startswith("sliding") else nth
+        if not step:
+            return None
+        return [own if (index + 1) % step == 0 else rest for index in range(count)]
+
+    return rule
+
+
+def _later(found: Shape, count: int) -> list[str] | None:
+    """Qwen2's rule: layers from max_window_layers on have a window, if use_sliding_window says so."""
+    window = found.number("sliding_window") if found.flag("use_sliding_window", found.type == "dots1") else None
+    first = found.number("max_window_layers", count)
+    if first is None:
+        return None
+    return ["sliding_attention" if window and index >= first else "full_attention" for index in range(count)]
+
+
+def _llama4(found: Shape, count: int) -> list[str] | None:
+    """Layers with rotary positions attend within a chunk, the others (every fourth) to everything."""
+    chunk = found.number("attention_chunk_size")
+    listed = found.values.get("no_rope_layers")
+    step = found.number("no_rope_layer_interval", 4)
+    if not step or (listed and (not isinstance(listed, list) or len(listed) < count)):
+        return None
+    rotary = [bool(listed[index]) if listed else (index + 1) % step != 0 for index in range(count)]
+    return ["chunked_attention" if has and chunk else "full_attention" for has in rotary]
+
+
+def _smollm3(found: Shape, count: int) -> list[str] | None:
+    """All layers attend to everything, unless use_sliding_window gives a window to those without rotary positions."""
+    if not (found.flag("use_sliding_window") and found.number("sliding_window")):
+        return ["full_attention"] * count
+    listed, step = found.values.get("no_rope_layers"), found.number("no_rope_layer_interval", 4)
+    if not step or (listed and (not isinstance(listed, list) or len(listed) < count)):
+        return None
+    rotary = [bool(listed[index]) if listed else (index + 1) % step != 0 for index in range(count)]
+    return ["full_attention" if has else "sliding_attention" for has in rotary]
+
+
+def _exaone4(found: Shape, count: int) -> list[str] | None:
+    if not found.number("sliding_window"):
+        return ["full_attention"] * count
+    pattern = found.values.get("sliding_window_pattern", 4)
+    if isinstance(pattern, str) and pattern:  # "LLLG"
+        return ["full_attention" if pattern[i % len(pattern)] == "G" else "sliding_attention" for i in range(count)]
+    step = whole(pattern)
+    return [("full_attention" if (i + 1) % step == 0 else "sliding_attention") for i in range(count)] if step else None
+
+
+def _last_full(found: Shape, count: int) -> list[str] | None:
+    made = _every(6)(found, count)
+    return [*made[:-1], "full_attention"] if made else made
+
+
+def _afmoe(found: Shape, count: int) -> list[str] | None:
+    step = found.number("global_attn_every_n_layers", 4)
+    return [("full_attention" if (i + 1) % step == 0 else "sliding_attention") for i in range(count)] if step else None
+
+
+def _cwm(found: Shape, count: int) -> list[str]:
+    return ["full_attention" if index % 4 == 0 else "sliding_attention" for index in range(count)]
+
+
+def _intervals(found: Shape, count: int) -> list[str] | None:
+    """Qwen3-Next: every fourth layer attends to everything, the others are linear."""
+    step = found.number("full_attention_interval", 4)
+    return [("full_attention" if (i + 1) % step == 0 else "linear_attention") for i in range(count)] if step else None
+
+
+def _jamba(found: Shape, count: int) -> list[str] | None:
+    period, offset = found.number("attn_layer_period", 8), found.number("attn_layer_offset", 4)
+    if not period or offset is None:
+        return None
+    return ["full_attention" if index % period == offset else "linear_attention" for index in range(count)]
+
+
+def _bamba(found: Shape, count: int) -> list[str] | None:
+    listed = found.values.get("attn_layer_indices") or []
+    if not isinstance(listed, list):
+        return None
+    return ["full_attention" if index in listed else "linear_attention" for index in range(count)]
+
+
+def _lfm2(found: Shape, count: int) -> list[str] | None:
+    listed = found.values.get("full_attn_idxs")
+    if listed is None:
+        return ["full_attention"] * count
+    if not isinstance(listed, list):
+        return None
+    return ["full_attention" if index in listed else "conv" for index in range(count)]
+
+
+def _nemotron_h(found: Shape, count: int) -> list[str] | None:
+    pattern = found.values.get("hybrid_override_pattern")
+    letters = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
+    if not isinstance(pattern, str) or not pattern or len(pattern) > MOST_LAYERS or set(pattern) - set(letters):
+        return None
+    return [letters[letter] for letter in pattern]
+
+
+def _recurrent_gemma(found: Shape, count: int) -> list[str] | None:
+    listed = found.texts("block_types") or ["recurrent", "recurrent", "attention"]
+    if set(listed) - {"recurrent", "attention"}:
+        return None
+    kinds = {"recurrent": "linear_attention", "attention": "sliding_attention"}
+    return [kinds[listed[index % len(listed)]] for index in range(count)]
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "dots1", "qwen2_vl_text", "qwen2_5_vl_text"), _later),
+    **dict.fromkeys(("gemma2", "vaultgemma"), _every(2)),
+    **dict.fromkeys(("gemma3_text", "gemma3"), _every(6)),
+    "gemma3n_text": _every(5),
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), _last_full),
+    "cohere2": _every(4),
+    "gpt_oss": _every(2),
+    "olmo3": _every(4),
+    **dict.fromkeys(("exaone4", "exaone_moe"), _exaone4),
+    **dict.fromkeys(("llama4_text", "llama4"), _llama4),
+    "smollm3": _smollm3,
+    "afmoe": _afmoe,
+    "cwm": _cwm,
+    **dict.fromkeys(_DELTA, _intervals),
+    "jamba": _jamba,
+    "bamba": _bamba,
+    **dict.fromkeys(_CONV, _lfm2),
+    "nemotron_h": _nemotron_h,
+    "recurrent_gemma": _recurrent_gemma,
+    "minimax": _every(2, "full_attention", "linear_attention"),
+    "granitemoehybrid": lambda found, count: ["linear_attention"] * count,
+    "falcon_h1": lambda found, count: ["hybrid"] * count,
+    **dict.fromkeys(("mamba", "mamba2", "falcon_mamba"), lambda found, count: ["linear_attention"] * count),
+}
+"""How the configuration classes fill in layer_types where the file has none (transformers 5.24, models/*/configuration_*.py)."""
+
+
+# --- attention
+
+
+def _attention(found: Shape, types: Sequence[str], assumed: bool = False) -> list[CacheGroup] | None:
+    """Keys and values: two × heads × head_dim per token and layer, of all tokens, a window of them, or a chunk."""
+    known = {"full_attention", "sliding_attention", "chunked_attention", "dummy", "moe", "mlp"}
+    if set(types) - known or len(types) > MOST_LAYERS:
+        return None
+    shared = found.number("num_kv_shared_layers", 0)
+    if shared is None or shared > len(types):
+        return None
+    own = types[: len(types) - shared] if shared else types  # the last layers read what earlier ones stored
+    heads, size = found.kv_heads(), found.head_dim()
+    if not heads or not size:
+        return None
+    window, chunk = found.number("sliding_window"), found.number("attention_chunk_size")
+    whole_heads, whole_size = _global(found, heads, size)
+    groups = []
+    if "full_attention" in own:
+        count = sum(kind == "full_attention" for kind in own)
+        groups.append(CacheGroup("full", count, whole_heads, 2 * whole_heads * whole_size))
+    if "sliding_attention" in own:
+        if not window:
+            return None
+        count = sum(kind == "sliding_attention" for kind in own)
+        groups.append(CacheGroup("sliding", count, heads, 2 * heads * size, window))
+    if "chunked_attention" in own:
+        if not chunk:
+            return None
+        count = sum(kind == "chunked_attention" for kind in own)
+        groups.append(CacheGroup("chunked", count, heads, 2 * heads * size, chunk))
+    return [replace(group, assumed=assumed) for group in groups]
+
+
+def _global(found: Shape, heads: int, size: int) -> tuple[int, int]:
+    """Heads and their size in layers that attend to everything: Gemma 4 has others there."""
+    if found.type not in ("gemma4_text", "gemma4_unified_text"):
+        return heads, size
+    own = found.number("num_global_key_value_heads")
+    if own and (found.flag("attention_k_eq_v") or found.type == "gemma4_unified_text"):
+        heads = own
+    return heads, found.number("global_head_dim", 512) or size
+
+
+def _latent(found: Shape, layers: int) -> list[CacheGroup] | None:
+    """Multi-head latent attention: per token and layer one latent of kv_lora_rank and one key of qk_rope_head_dim.
+
+    DeepSeek-V2 (arXiv 2405.04434, 2.1.2). vLLM, SGLang and transformers since 5 store this; transformers 4 stored
+    expanded keys and values: heads × (qk_nope_head_dim + qk_rope_head_dim + v_head_dim).
+    """
+    types = found.texts("layer_types") or []
+    if set(types) - {"full_attention", "deepseek_sparse_attention", "indexed_attention"}:
+        return None
+    if found.type not in _LATENT and (not found.known and _is_unusual_latent(found)):
+        return None
+    rank, rope = found.number("kv_lora_rank"), found.number("qk_rope_head_dim")
+    nope, value, heads = found.number("qk_nope_head_dim"), found.number("v_head_dim"), found.heads()
+    if not rank or rope is None or nope is None or not value or not heads:
+        return None
+    index = found.number("index_head_dim", 0) or 0
+    times = 2 if found.type == "longcat_flash" else 1  # two attentions per layer
+    group = CacheGroup("mla", layers * times, 1, rank + rope, 0, heads * (nope + rope + value), index)
+    return [replace(group, assumed=found.type not in _LATENT)]
+
+
+_LATENT = frozenset(
+    """deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 longcat_flash minicpm3 glm4_moe_lite axk1 youtu
+    mistral4""".split()  # noqa: SIM905
+)
+
+
+def _is_unusual_latent(found: Shape) -> bool:
+    return any(
+        _UNUSUAL.search(key) and found.values.get(key) not in (None, False, 0, "", [], {})
+        for key in found.given - _USUAL - {"index_head_dim", "index_n_heads"}
+    )
+
+
+def _encoder_decoder(found: Shape) -> list[CacheGroup] | None:
+    """Keys and values of the decoder's own tokens, and once those of the encoder's, in every decoder layer."""
+    layers = found.number("num_decoder_layers") or found.number("decoder_layers") or found.layers()
+    heads = found.number("decoder_attention_heads") or found.heads()
+    hidden = found.number("hidden_size")
+    if not layers or layers > MOST_LAYERS or not heads or not hidden:
+        return None
+    size = found.number("head_dim") or hidden // heads
+    values = 2 * heads * size
+    return [CacheGroup("full", layers, heads, values), CacheGroup("cross", layers, heads, values)]
+
+
+# --- states
+
+
+def _hybrid(found: Shape) -> list[CacheGroup] | None:
+    """Layers with a state per sequence, beside layers that attend, or both in one layer (Falcon-H1)."""
+    types = layer_types(found)
+    if types is None or len(types) > MOST_LAYERS:
+        return None
+    stateful = sum(kind in ("linear_attention", "conv", "hybrid") for kind in types)
+    rest = [
+        "full_attention" if kind == "hybrid" else kind for kind in types if kind not in ("linear_attention", "conv")
+    ]
+    groups: list[CacheGroup] = []
+    if any(kind not in ("moe", "mlp") for kind in rest):
+        attending = _attention(_window_named(found), rest)
+        if attending is None:
+            return None
+        groups += attending
+    if stateful:
+        state = _state(found)
+        if state is None:
+            return None
+        groups.append(replace(state, layers=stateful))
+    return groups
+
+
+def _window_named(found: Shape) -> Shape:
+    """RecurrentGemma calls its window attention_window_size."""
+    if found.type != "recurrent_gemma":
+        return found
+    return replace(found, values={**found.values, "sliding_window": found.values.get("attention_window_size")})
+
+
+def _state(found: Shape) -> CacheGroup | None:
+    """What one layer keeps per sequence."""
+    if found.type in _MAMBA1:
+        return _mamba1(found)
+    if found.type in _MAMBA2:
+        return _mamba2(found)
+    if found.type in _DELTA:
+        return _delta(found)
+    hidden, heads, size = found.number("hidden_size"), found.heads(), found.head_dim()
+    if not hidden or not heads or not size:
+        return None
+    if found.type == "minimax":  # lightning attention: one square per head
+        return CacheGroup("linear", 0, state_values=heads * size * size, state_heads=heads)
+    width, kernel = found.number("lru_width", hidden), found.number("conv1d_width", 4)
+    if found.type == "recurrent_gemma":  # both as wide as the recurrence; its state is kept in float32
+        if not width or not kernel:
+            return None
+        return CacheGroup(
+            "linear", 0, conv_channels=width, conv_kernel=kernel, state_values=width, state_bytes=4, state_heads=1
+        )
+    kernel = found.number("conv_L_cache", 3)
+    return CacheGroup("linear", 0, conv_channels=hidden, conv_kernel=kernel, state_heads=1) if kernel else None
+
+
+def _mamba1(found: Shape) -> CacheGroup | None:
+    """Mamba (arXiv 2312.00752): a convolution over the inner channels and a state of state_size for each of them."""
+    hidden = found.number("hidden_size")
+    names = (
+        ("mamba_expand", "mamba_d_conv", "mamba_d_state")
+        if found.type == "jamba"
+        else ("expand", "conv_kernel", "state_size")
+    )
+    expand, kernel, state = (found.number(name) for name in names)
+    if not hidden or not expand or not kernel or not state:
+        return None
+    inner = expand * hidden
+    return CacheGroup(
+        "linear", 0, conv_channels=inner, conv_kernel=kernel, state_values=inner * state, state_heads=inner
+    )
+
+
+def _mamba2(found: Shape) -> CacheGroup | None:
+    """Mamba-2 (arXiv 2405.21060): a convolution over x, B and C, and per head a state of head_dim × state_size."""
+    hidden = found.number("hidden_size")
+    if found.type == "nemotron_h":
+        heads, size = found.number("mamba_num_heads"), found.number("mamba_head_dim")
+        inner = heads * size if heads and size else None
+        groups, state, kernel = (found.number(name) for name in ("n_groups", "ssm_state_size", "conv_kernel"))
+        groups = found.number("mamba_n_groups", groups)
+        kernel = found.number("mamba_d_conv", kernel)
+    elif found.type == "mamba2":
+        heads, size, expand = found.number("num_heads"), found.number("head_dim"), found.number("expand")
+        inner = expand * hidden if expand and hidden else None
+        groups, state, kernel = (found.number(name) for name in ("n_groups", "state_size", "conv_kernel"))
+    else:
+        heads, expand = found.number("mamba_n_heads"), found.number("mamba_expand")
+        inner = expand * hidden if expand and hidden else None
+        if found.type == "falcon_h1" and found.number("mamba_d_ssm"):
+            inner = found.number("mamba_d_ssm")
+        groups, state, kernel = (found.number(name) for name in ("mamba_n_groups", "mamba_d_state", "mamba_d_conv"))
+        size = inner // heads if inner and heads else None
+        given = found.values.get("mamba_d_head")
+        size = whole(given) if given not in (None, "auto") else size
+    if not heads or not size or not inner or groups is None or not state or not kernel:
+        return None
+    channels = inner + 2 * groups * state
+    return CacheGroup(
+        "linear", 0, conv_channels=channels, conv_kernel=kernel, state_values=heads * size * state, state_heads=heads
+    )
+
+
+def _delta(found: Shape) -> CacheGroup | None:
+    """Gated delta net (Qwen3-Next): a convolution over queries, keys and values, and per value head a key × value square."""
+    keys, values = found.number("linear_num_key_heads"), found.number("linear_num_value_heads")
+    key, value = found.number("linear_key_head_dim"), found.number("linear_value_head_dim")
+    if found.type == "olmo_hybrid":
+        keys, values = keys or found.heads(), values or found.heads()
+        hidden = found.number("hidden_size")
+        key = key or (int(0.75 * hidden / keys) if hidden and keys else None)
+        value = value or (2 * key if key else None)
+    kernel = found.number("linear_conv_kernel_dim", 4)
+    if not keys or not values or not key or not value or not kernel:
+        return None
+    channels = 2 * keys * key + values * value
+    return CacheGroup(
+        "linear", 0, conv_channels=channels, conv_kernel=kernel, state_values=values * key * value, state_heads=values
+    )

@@ -116,18 +116,18 @@ def shape(config: Mapping[str, Any]) -> Shape | None:
         part = inner
     if not isinstance(part, Mapping):
         return None
-    row = table.get(kind)
-    values = dict(row["defaults"]) if row else {}
+    entry = table.get(kind)
+    values = dict(entry["defaults"]) if entry else {}
     own = {key: value for key, value in part.items() if isinstance(key, str)}
     values |= {key: value for key, value in own.items() if value is not None or key in ("sliding_window",)}
-    _rename(values, own, row.get("names", {}) if row else {})
+    _rename(values, own, entry.get("names", {}) if entry else {})
     if nested and isinstance(config.get("tie_word_embeddings"), bool) and "tie_word_embeddings" not in own:
         values["tie_word_embeddings"] = config["tie_word_embeddings"]
     elif nested and "tie_word_embeddings" not in own and outer in table:
         values["tie_word_embeddings"] = table[outer]["defaults"].get("tie_word_embeddings", False)
     if values.get("hidden_size") is None:
         return None
-    return Shape(kind, values, row is not None, nested, frozenset(own))
+    return Shape(kind, values, entry is not None, nested, frozenset(own))
 
 
 def _rename(values: dict[str, Any], own: Mapping[str, Any], names: Mapping[str, str]) -> None:

@@ -64,11 +64,6 @@ def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     return tuple(found.new.values())
 
 
-def is_derived(fact: Fact) -> bool:
-    """Whether a fact comes from the tables, and so has to be made anew when what it follows from changes."""
-    return fact.origin.startswith("dataset/compat/")
-
-
 def model_types() -> frozenset[str]:
     """The model types that some release of transformers knows."""
     return frozenset(row["type"] for row in _table("model_types"))

@@ -1,10 +1,11 @@
-"""This machine and one Python environment → a case: the sources side by side, each with a time limit of its own."""
+"""A machine, a Python environment, a launch command and a model's files → a case: the sources side by side, with time limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose import redact
 from diagnose.collect import case_of_text, completed
@@ -21,13 +22,22 @@ DEEP_SECONDS = 600.0
 
 
 class Request(Struct, frozen=True):
-    """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`."""
+    """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`.
+
+    `model` is a path or Hub id (empty: the one that `command` or `files` name), `command` the arguments that start an
+    engine, `files` manifests that do. `online` asks the Hub too. Without `machine` only model and command are looked at.
+    """
 
     environ: Mapping[str, str]
     folder: str
     python: str = ""
     wanted: str = ""
     deep: bool = False
+    model: str = ""
+    command: Sequence[str] = ()
+    files: Sequence[str] = ()
+    online: bool = False
+    machine: bool = True
 
 
 def case_of_machine(
@@ -39,8 +49,12 @@ def case_of_machine(
     that are still being read.
     """
     collected = _Collected()
-    collected.take(read_all([Source("the Python environment", lambda: _interpreter(request), FIND_SECONDS)]))
-    interpreter = str(collected.facts["python.path"].value) if "python.path" in collected.facts else ""
+    if request.command or request.files:
+        collected.take(read_all([_launch(request)]))
+    request = _as_launched(request, collected.facts)
+    if request.machine:
+        collected.take(_environment(request, collected.facts))
+    interpreter = _text(collected.facts, "python.path")
     collected.take(read_all(_sources(request, interpreter), progress, SECONDS))
     if request.wanted:
         collected.take(read_all([_wanted(request, collected.facts)]))
@@ -76,6 +90,34 @@ class _Collected:
         return completed(Case(tuple(self.facts.values()), tuple(events), unchecked, machine=True))
 
 
+def _launch(request: Request) -> Source:
+    from diagnose.sources import launch
+
+    return Source(
+        "launch command",
+        lambda: launch.read(request.command, request.files, request.environ, request.folder),
+        FIND_SECONDS,
+    )
+
+
+def _as_launched(request: Request, facts: Mapping[str, Fact]) -> Request:
+    """The request with what the launch command says of it: the model and the interpreter, where none were named."""
+    model = request.model or _text(facts, "deploy.model_path") or _text(facts, "launch.model")
+    return replace(request, model=model, python=request.python or _text(facts, "launch.python"))
+
+
+def _environment(request: Request, facts: Mapping[str, Fact]) -> Iterable[Reading]:
+    """Which interpreter to look at; that of this machine says nothing of an engine that is started in a container."""
+    image = _text(facts, "deploy.image")
+    if image and not request.python:
+        return [Unchecked("Python packages", f"they are in the image {image}")]
+    return read_all([Source("the Python environment", lambda: _interpreter(request), FIND_SECONDS)])
+
+
+def _text(facts: Mapping[str, Fact], name: str) -> str:
+    return str(facts[name].value) if name in facts else ""
+
+
 def _interpreter(request: Request) -> Iterator[Reading]:
     """The interpreter to look at, or why there is none."""
     from diagnose.sources.interpreter import find_interpreter
@@ -87,6 +129,23 @@ def _interpreter(request: Request) -> Iterator[Reading]:
 
 
 def _sources(request: Request, interpreter: str) -> list[Source]:
+    """All that can be read side by side."""
+    return (_of_machine(request, interpreter) if request.machine else []) + (
+        _of_model(request) if request.model else []
+    )
+
+
+def _of_model(request: Request) -> list[Source]:
+    from diagnose.sources import checkpoint, tokenizer
+
+    model, environ, folder = request.model, request.environ, request.folder
+    return [
+        Source("model files", lambda: checkpoint.read(model, environ, folder, request.online), 20),
+        Source("tokenizer", lambda: tokenizer.read(model, environ, folder), 20),
+    ]
+
+
+def _of_machine(request: Request, interpreter: str) -> list[Source]:
     from diagnose.sources import gpu, host, kernel, python
 
     environ = request.environ

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from diagnose import bundle, compat, ruleset
+from diagnose import bundle, ruleset
 from diagnose.causes import diagnose
+from diagnose.collect import completed
 from diagnose.match import match
-from diagnose.model import Case, Diagnosis
+from diagnose.model import Diagnosis
 from tests.environments.build import of_environment
 from tests.environments.recipes import RECIPES, Recipe
 
@@ -28,8 +29,7 @@ def name_of(recipe: Recipe) -> str:
 def diagnosis_of(recipe: Recipe) -> Diagnosis:
     """The recorded facts of an environment, judged with the rules and tables of today."""
     case = bundle.read(str(CASES / f"{recipe.name}.json.gz"))
-    facts = tuple(fact for fact in case.facts if not compat.is_derived(fact))
-    case = Case(facts=facts + compat.complete(facts), unchecked=case.unchecked, machine=True)
+    case = completed(case)
     rules = ruleset.load([])
     return diagnose(rules, case, match(rules, case))
 

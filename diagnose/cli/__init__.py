@@ -15,6 +15,9 @@ from diagnose.errors import DoctorError
 
 __all__ = ["main"]
 
+TAKE_COMMANDS = ("check", "collect")
+"""The commands that take a launch command after `--`; it is cut off before options are looked for."""
+
 
 class _Stopped(BaseException):
     """Ctrl-C. Not KeyboardInterrupt, which Typer would turn into exit code 1: "something was found"."""
@@ -55,7 +58,8 @@ def _run(words: list[str]) -> int:
         return check(Target(python="".join(words[2:])), "text", "error", [])
     from diagnose.cli.app import app
 
-    app()
+    cut = words.index("--") if "--" in words and words[0] in TAKE_COMMANDS else len(words)
+    app(args=words[:cut], obj=tuple(words[cut + 1 :]))
     return 0
 
 

@@ -71,10 +71,35 @@ ForOption = Annotated[
         show_default=False,
     ),
 ]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A model's folder, a .gguf or .safetensors file, or a Hub id that is in the local cache.",
+        show_default=False,
+    ),
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="MODEL", help="A model's folder, file or Hub id.", show_default=False)
+]
+FileOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="A docker compose file or Kubernetes manifest that starts an engine; may be given several times.",
+        show_default=False,
+    ),
+]
+OnlineOption = Annotated[bool, typer.Option("--online", help="Also ask the model hub about the model.")]
+MachineOption = Annotated[
+    bool, typer.Option("--no-machine", help="Only the model's files and the command: they are for another machine.")
+]
 DeepOption = Annotated[
     bool, typer.Option("--deep", help="Also import and try things inside that interpreter, in child processes.")
 ]
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
 FailOnOption = Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")]
 
 
@@ -113,6 +138,7 @@ def diagnose(
         ),
     ] = "",
     python: PythonOption = "",
+    model: ModelOption = "",
     format: FormatOption = Format.text,
     fail_on: FailOnOption = FailOn.error,
     rules: RulesOption = None,
@@ -121,18 +147,23 @@ def diagnose(
     from diagnose.cli.diagnose import run
 
     machine = None
-    if here or case or python:
+    if here or case or python or model:
         from diagnose.cli.check import Target
 
-        machine = Target(python=python, case=case)
+        machine = Target(python=python, case=case, model=model, machine=here or bool(python) or not model)
     raise typer.Exit(run(logs or [], format.value, fail_on.value, rules or [], machine))
 
 
-@app.command()
+@app.command(options_metavar="[OPTIONS]", epilog="After -- stands a launch command: llmdoctor check -- vllm serve …")
 def check(
+    context: typer.Context,
+    model: ModelArgument = "",
+    file: FileOption = None,
     python: PythonOption = "",
     wanted: ForOption = "",
     deep: DeepOption = False,
+    online: OnlineOption = False,
+    no_machine: MachineOption = False,
     case: Annotated[
         str,
         typer.Option("--case", metavar="FILE", help="Judge a case file instead of this machine.", show_default=False),
@@ -141,21 +172,28 @@ def check(
     fail_on: FailOnOption = FailOn.error,
     rules: RulesOption = None,
 ) -> None:
-    """See whether driver, GPUs, machine and Python environment fit together."""
+    """See whether a model, the command that starts it, GPUs, machine and Python environment fit together."""
     from diagnose.cli.check import Target, run
 
-    target = Target(python, wanted, deep, case)
+    target = Target(
+        python, wanted, deep, case, model, context.obj or (), tuple(file or ()), online, machine=not no_machine
+    )
     raise typer.Exit(run(target, format.value, fail_on.value, rules or []))
 
 
-@app.command()
+@app.command(epilog="After -- stands a launch command, as for check.")
 def collect(
+    context: typer.Context,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The case file to write; '-' for standard output.")
     ],
+    model: ModelArgument = "",
+    file: FileOption = None,
     python: PythonOption = "",
     wanted: ForOption = "",
     deep: DeepOption = False,
+    online: OnlineOption = False,
+    no_machine: MachineOption = False,
     keep: Annotated[
         Optional[list[Kept]],
         typer.Option(
@@ -169,7 +207,10 @@ def collect(
     from diagnose.cli.check import Target
     from diagnose.cli.check import collect as run
 
-    raise typer.Exit(run(Target(python, wanted, deep), output, [item.value for item in keep or []]))
+    target = Target(
+        python, wanted, deep, "", model, context.obj or (), tuple(file or ()), online, machine=not no_machine
+    )
+    raise typer.Exit(run(target, output, [item.value for item in keep or []]))
 
 
 @app.command()

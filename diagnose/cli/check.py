@@ -20,12 +20,21 @@ from diagnose.ruleset import RuleSet
 
 
 class Target(Struct, frozen=True):
-    """What the command line names to be looked at: an interpreter, `--for`, `--deep`, or a case file instead."""
+    """What the command line names to be looked at, or a case file instead.
+
+    `python` is an interpreter, `wanted` what stands after `--for`, `model` a path or Hub id, `command` what stands
+    after `--`, `files` manifests, `machine` whether to look at this machine too.
+    """
 
     python: str = ""
     wanted: str = ""
     deep: bool = False
     case: str = ""
+    model: str = ""
+    command: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    online: bool = False
+    machine: bool = True
 
 
 def run(target: Target, format_name: str, fail_on: str, rule_folders: list[str]) -> int:
@@ -60,15 +69,26 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
     if target.case:
         from diagnose import bundle
 
-        if target.python or target.wanted or target.deep:
+        if target != Target(case=target.case):
             raise InputError(
-                "--case judges what a file holds; --python, --for and --deep belong to `llmdoctor collect`"
+                "--case judges what a file holds; what is to be looked at is named to `llmdoctor collect`, which writes it"
             )
 
         return completed(bundle.read(target.case))
     from diagnose.machine import Request, case_of_machine
 
-    request = Request(os.environ, _working_folder(), target.python, target.wanted, target.deep)
+    request = Request(
+        os.environ,
+        _working_folder(),
+        target.python,
+        target.wanted,
+        target.deep,
+        target.model,
+        target.command,
+        target.files,
+        target.online,
+        target.machine,
+    )
     progress = _Progress()
     try:
         return case_of_machine(rules, request, progress.show)
@@ -85,9 +105,10 @@ def _working_folder() -> str:
 
 
 def _complain(target: Target, case: Case) -> None:
-    """An interpreter or a `--for` that was named and is not there is bad input: the rest was checked, the exit code is 2."""
+    """What was named and is not there is bad input: the rest was checked, the exit code is 2."""
     named = [f"--for {target.wanted}"] if target.wanted else []
     named += ["the Python environment"] if target.python else []
+    named += ["launch command"] if target.command or target.files else []
     wrong = [item for item in case.unchecked if item.what in named and not target.case]
     if wrong:
         raise InputError("\n".join(f"{item.what}: {item.why}" for item in wrong))

@@ -189,7 +189,7 @@ def test_a_case_file_is_judged_as_it_is(home: Path, tmp_path: Path, option: tupl
     done = run_doctor(home, "check", "--case", str(tmp_path / "case.json"), *option)
 
     assert (2, b"") == (done.returncode, done.stdout)
-    assert b"belong to `llmdoctor collect`" in done.stderr
+    assert b"is named to `llmdoctor collect`" in done.stderr
 
 
 def test_a_working_folder_that_is_gone_is_no_trouble(home: Path, tmp_path: Path) -> None:

@@ -1,0 +1,376 @@
+"""A Docker Compose file → what its service with an engine is given, and the command inside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+
+from diagnose.model import Fact, Reading, Unchecked
+from diagnose.sources.launch import docker, images
+from diagnose.sources.launch.durations import seconds
+from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts
+from diagnose.sources.launch.shell import Word
+from diagnose.sources.yamlfile import Node
+
+MOST_SERVICES = 200
+LONGEST = 400
+
+
+def is_compose(document: Node) -> bool:
+    """Whether a document is a Compose file: it has services."""
+    services = document.get("services")
+    return isinstance(services.value, dict) and not document.get("apiVersion")
+
+
+def read(
+    document: Node, environ: Mapping[str, str], folder: str, origin: str, service: str = ""
+) -> Generator[Reading, None, Inside | None]:
+    """`deploy.*` of the service with an engine (or the one named), and the command inside. `folder` holds the file."""
+    variables = _Variables(environ, folder)
+    services = document.get("services").items()[:MOST_SERVICES]
+    chosen = _chosen(services, variables, service)
+    if chosen is None:
+        yield Unchecked(
+            "launch command", f"{origin}: none of its {len(services)} services has the image or command of an engine"
+        )
+        return None
+    name, node, others = chosen
+    yield Fact("deploy.kind", "compose", origin, node.line)
+    yield Fact("deploy.program", "docker compose", origin, node.line)
+    yield Fact("deploy.service", name[:LONGEST], origin, node.line)
+    for other in others:
+        yield Unchecked(
+            f"service {other[:80]} of {origin}",
+            "another service with an engine was read; one command is judged at a time",
+        )
+    inside = yield from _service(node, name, variables, environ, folder, origin, services)
+    if variables.unset:
+        yield Fact("deploy.variable_unset", ", ".join(sorted(variables.unset)[:8])[:LONGEST], origin, node.line)
+    if variables.required:
+        yield Fact("deploy.variable_required", ", ".join(sorted(variables.required)[:8])[:LONGEST], origin, node.line)
+    return inside
+
+
+def _chosen(
+    services: Sequence[tuple[str, Node]], variables: _Variables, wanted: str
+) -> tuple[str, Node, list[str]] | None:
+    """The service to read, and the others with engines. One that names an engine goes before one whose image only may have one."""
+    if wanted:
+        found = next(((name, node) for name, node in services if name == wanted), None)
+        return (*found, []) if found else None
+    ranked = [(rank, name, node) for name, node in services if (rank := _rank(node, variables)) > 0]
+    if not ranked:
+        return None
+    best = max(ranked, key=lambda item: item[0])
+    others = [name for rank, name, _ in ranked if name != best[1] and rank == best[0]]
+    return best[1], best[2], others
+
+
+_ENGINE_WORDS = re.compile(
+    r"(?<![\w-])(?:vllm serve|vllm\.entrypoints|sglang\.launch_server|sglang serve|llama-server|text-generation-launcher"
+    r"|ollama serve|transformers serve|torchrun|accelerate launch|deepspeed)"
+)
+
+
+def _rank(node: Node, variables: _Variables) -> int:
+    image = images.read(variables.peek(node.get("image").word()))
+    said = " ".join(variables.peek(word) for word in _texts(node.get("entrypoint")) + _texts(node.get("command")))
+    if image.engine or _ENGINE_WORDS.search(said):
+        return 1 if image.engine == "ollama" else 2
+    return 0
+
+
+def _texts(node: Node) -> list[str]:
+    return [item.word() for item in node.list()] if isinstance(node.value, list) else [node.word()]
+
+
+def _service(
+    node: Node,
+    name: str,
+    variables: _Variables,
+    environ: Mapping[str, str],
+    folder: str,
+    origin: str,
+    services: Sequence[tuple[str, Node]],
+) -> Generator[Reading, None, Inside | None]:
+    reference = variables.fill(node.get("image").word())
+    image = images.read(reference)
+    if reference:
+        yield from docker.image_facts(image, reference, origin, node.get("image").line)
+    given = dict(_environment(node, variables, environ, folder))
+    yield from _resources(node, given, variables, origin)
+    yield from _ports(node, variables, origin)
+    mounts = list(_mounts(node, variables, environ, folder))
+    yield from mount_facts(mounts, origin)
+    for missing in _env_files(node, variables, folder)[1]:
+        yield Fact("deploy.env_file_missing", missing.text[:LONGEST], origin, missing.line)
+    yield from _health(node, name, services, origin)
+    entrypoint = node.get("entrypoint")
+    command = _words(node.get("command"), variables)
+    late = docker.late_option(command, image)
+    if late is not None:
+        yield Fact("deploy.late_option", late.text[:LONGEST], origin, late.line)
+    yield from docker.twice(image, bool(entrypoint), command, origin)
+    own = _words(entrypoint, variables) if entrypoint else None
+    return Inside(
+        docker.command_inside(image, own, command),
+        tuple(given.items()),
+        image.engine,
+        image.version,
+        tuple(mounts),
+        origin,
+        node.line,
+        work=variables.fill(node.get("working_dir").word()),
+    )
+
+
+def _words(node: Node, variables: _Variables) -> tuple[Word, ...]:
+    """A command as list or as one text, which Compose splits as a shell would."""
+    if isinstance(node.value, list):
+        return tuple(Word(variables.fill(item.word()), item.line) for item in node.list())
+    # the words of a literal block stand on the lines below its key; other forms do not keep their lines
+    first = node.line + 1 if "\n" in node.text.rstrip("\n") else node.line
+    return tuple(
+        Word(word.text, first if word.line <= 1 else first + word.line - 1, word.column, word.known, word.quoted)
+        for word in docker.split(variables.fill(node.word()))
+    )
+
+
+# --- variables
+
+
+_FORM = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?[-?+])((?:[^{}$]|\$\{[^{}]*\})*))?\}|([A-Za-z_]\w*))", re.ASCII)
+
+
+class _Variables:
+    """What `${NAME}` in a Compose file stands for: a variable of the shell, or of the file `.env` beside it.
+
+    `unset`: names that nobody gives, for which Compose puts nothing. `required`: those of `${NAME:?…}` among them.
+    """
+
+    def __init__(self, environ: Mapping[str, str], folder: str) -> None:
+        beside, _ = docker.env_file(os.path.join(folder, ".env"))
+        self._known = {name: _unquoted(value) for name, value, _ in beside} | dict(environ)
+        self.unset: set[str] = set()
+        self.required: set[str] = set()
+
+    def fill(self, text: str) -> str:
+        return _FORM.sub(lambda found: self._one(found, True), text) if "$" in text else text
+
+    def peek(self, text: str) -> str:
+        """The same, without keeping in mind what was not set: for services that are only looked at."""
+        return _FORM.sub(lambda found: self._one(found, False), text) if "$" in text else text
+
+    def _one(self, found: re.Match[str], told: bool) -> str:
+        if found[1]:
+            return "$"
+        name, operator, default = found[2] or found[5], found[3] or "", found[4] or ""
+        value = self._known.get(name)
+        there = value is not None and (value != "" or not operator.startswith(":"))
+        if operator.endswith("+"):
+            return default if there else ""
+        if there:
+            return value or ""
+        if operator.endswith("-"):
+            return _FORM.sub(lambda inner: self._one(inner, told), default)
+        if told:
+            (self.required if operator.endswith("?") else self.unset).add(name)
+        return ""
+
+
+def _unquoted(value: str) -> str:
+    value = value.strip()
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+def _environment(
+    node: Node, variables: _Variables, environ: Mapping[str, str], folder: str
+) -> Iterator[tuple[str, Word]]:
+    """env_file first, then environment, which goes before it. A name alone hands on the one of the shell."""
+    for name, word in _env_files(node, variables, folder)[0]:
+        yield name, word
+    told = node.get("environment")
+    pairs = (
+        [(name, value) for name, value in told.items()]
+        if isinstance(told.value, dict)
+        else [_pair(item) for item in told.list()]
+    )
+    for name, value in pairs:
+        if value.value is None:
+            if name in environ:
+                yield name, Word(environ[name], value.line)
+        elif isinstance(value.value, bool):
+            yield name, Word(value.text, value.line)
+        else:
+            yield name, Word(variables.fill(value.text), value.line)
+
+
+def _pair(item: Node) -> tuple[str, Node]:
+    name, given, value = item.word().partition("=")
+    return name, Node(value if given else None, item.line, value)
+
+
+def _env_files(node: Node, variables: _Variables, folder: str) -> tuple[list[tuple[str, Word]], list[Node]]:
+    """The variables of env_file, and the files that are not there and have to be."""
+    told = node.get("env_file")
+    found: list[tuple[str, Word]] = []
+    missing: list[Node] = []
+    for item in told.list() or ([told] if told else []):
+        path = variables.fill(item.word() or item.get("path").word())
+        required = item.get("required").value is not False
+        entries, problem = docker.env_file(os.path.join(folder, path))
+        found += [(name, Word(_unquoted(value), item.line)) for name, value, _ in entries]
+        if problem == "missing" and required:
+            missing.append(Node(path, item.line, path))
+    return found, missing
+
+
+# --- resources
+
+
+def _resources(node: Node, given: Mapping[str, Word], variables: _Variables, origin: str) -> Iterator[Reading]:
+    ipc = variables.fill(node.get("ipc").word())
+    yield Fact("deploy.ipc", ipc or "private", origin, node.get("ipc").line)
+    yield from _shm(node, ipc, variables, origin)
+    limit = node.get("deploy", "resources", "limits", "memory") or node.get("mem_limit")
+    size = docker.docker_size(variables.fill(limit.word())) if limit else None
+    if size:
+        yield Fact("deploy.memory", size, origin, limit.line)
+    yield from _gpus(node, given, variables, origin)
+    network = variables.fill(node.get("network_mode").word())
+    yield Fact("deploy.network", network or "bridge", origin, node.get("network_mode").line)
+    for name, value in node.get("ulimits").items():
+        soft = value.get("soft").word() or value.word()
+        if name in ("memlock", "stack", "nofile") and soft:
+            yield Fact(f"deploy.ulimit.{name}", soft, origin, value.line)
+    user = node.get("user")
+    if user:
+        yield Fact("deploy.user", variables.fill(user.word())[:LONGEST], origin, user.line)
+
+
+def _shm(node: Node, ipc: str, variables: _Variables, origin: str) -> Iterator[Reading]:
+    asked = node.get("shm_size")
+    shared = ipc.startswith(("host", "container:", "service:"))
+    yield Fact("deploy.shm_given", bool(asked) or shared, origin, asked.line)
+    targets = [_target(item, variables) for item in node.get("volumes").list()]
+    targets += [item.word().partition(":")[0] for item in node.get("tmpfs").list() or [node.get("tmpfs")]]
+    if shared or "/dev/shm" in targets:
+        return
+    size = docker.docker_size(variables.fill(asked.word())) if asked else docker.DEFAULT_SHM
+    if size:
+        yield Fact("deploy.shm", size, origin, asked.line)
+
+
+def _target(item: Node, variables: _Variables) -> str:
+    if isinstance(item.value, dict):
+        return item.get("target").word()
+    parts = variables.fill(item.word()).split(":")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def _gpus(node: Node, given: Mapping[str, Word], variables: _Variables, origin: str) -> Iterator[Reading]:
+    """GPUs by `gpus:`, by a reservation of devices, by NVIDIA's runtime, or by device files."""
+    asked = node.get("gpus")
+    devices = node.get("deploy", "resources", "reservations", "devices")
+    if asked:
+        if asked.word():
+            yield Fact("deploy.gpu_access", "all" if asked.word() == "all" else "count", origin, asked.line)
+        yield from _reserved(asked.list(), variables, origin)
+        return
+    if isinstance(devices.value, list) and devices.list():
+        yield from _reserved(devices.list(), variables, origin)
+        return
+    visible = given["NVIDIA_VISIBLE_DEVICES"].text if "NVIDIA_VISIBLE_DEVICES" in given else ""
+    files = [variables.fill(item.word()) for item in node.get("devices").list()]
+    if node.get("runtime").word() == "nvidia":
+        yield from docker.by_variable(visible or "all", origin, node.get("runtime").line)
+    elif any(text.startswith("nvidia.com/gpu=") for text in files):
+        names = {text.partition("=")[2] for text in files if text.startswith("nvidia.com/gpu=")}
+        yield Fact("deploy.gpu_access", "all" if "all" in names else "devices", origin, node.get("devices").line)
+        if "all" not in names:
+            yield Fact("deploy.gpus", len(names), origin, node.get("devices").line)
+    elif node.get("privileged").value is True or any(text.startswith(docker.DEVICE_FILES) for text in files):
+        yield Fact("deploy.gpu_access", "devices-by-hand", origin, node.get("devices").line)
+    elif visible and visible not in ("void", "none"):
+        yield Fact("deploy.gpu_access", "by-default-runtime", origin, node.line)
+    else:
+        yield Fact("deploy.gpu_access", "none", origin, node.line)
+
+
+def _reserved(devices: Sequence[Node], variables: _Variables, origin: str) -> Iterator[Reading]:
+    """`devices` of a reservation. Compose wants `capabilities`, and either `count` or `device_ids`."""
+    for device in devices[:1]:
+        line = device.line
+        count, ids = variables.fill(device.get("count").word()), device.get("device_ids")
+        if not device.get("capabilities").list():
+            yield Fact("deploy.device_capabilities_missing", True, origin, line)
+        if count and ids.list():
+            yield Fact("deploy.count_and_ids", True, origin, line)
+        elif ids.list():
+            names = {variables.fill(item.word()) for item in ids.list()}
+            yield Fact("deploy.gpu_access", "all" if names == {"all"} else "devices", origin, ids.line)
+            if "all" not in names:
+                yield Fact("deploy.gpus", len(names), origin, ids.line)
+        elif count.isdigit():
+            yield Fact("deploy.gpu_access", "count" if int(count) else "none", origin, line)
+            yield Fact("deploy.gpus", min(int(count), 1 << 20), origin, line)
+        else:  # neither: all of them
+            yield Fact("deploy.gpu_access", "all", origin, line)
+
+
+def _ports(node: Node, variables: _Variables, origin: str) -> Iterator[Reading]:
+    for number, item in enumerate(node.get("ports").list()[:32]):
+        if isinstance(item.value, dict):
+            inside, outside = (variables.fill(item.get(key).word()) for key in ("target", "published"))
+            found = (int(outside) if outside.isdigit() else 0, int(inside)) if inside.isdigit() else None
+        else:
+            found = docker.published(variables.fill(item.word()))
+        if found is not None:
+            yield Fact(f"deploy.port.{number}.inside", found[1], origin, item.line)
+            if found[0]:
+                yield Fact(f"deploy.port.{number}.outside", found[0], origin, item.line)
+
+
+def _mounts(node: Node, variables: _Variables, environ: Mapping[str, str], folder: str) -> Iterator[Mount]:
+    for item in node.get("volumes").list():
+        if isinstance(item.value, dict):
+            mount = _long_mount(item, variables, environ, folder)
+        else:
+            mount = docker.volume(variables.fill(item.word()), environ, folder, item.line)
+        if mount is not None:
+            yield mount
+
+
+def _long_mount(item: Node, variables: _Variables, environ: Mapping[str, str], folder: str) -> Mount | None:
+    """The long form. A bind mount is made only if `create_host_path` is not switched off."""
+    source, target = (variables.fill(item.get(key).word()) for key in ("source", "target"))
+    if not target:
+        return None
+    bind = item.get("type").word() == "bind"
+    made = item.get("bind", "create_host_path").value is not False
+    path = host_path(source, folder, environ) if bind else ""
+    return Mount(path, target, item.line, made, item.get("read_only").value is True)
+
+
+# --- health
+
+
+def _health(node: Node, name: str, services: Sequence[tuple[str, Node]], origin: str) -> Iterator[Reading]:
+    """How long the service may take to load before it is called unhealthy, and whether others wait for it to be healthy.
+
+    Docker's defaults: a check each 30 s, 3 failures, no start period. Failures within the start period do not count.
+    """
+    check = node.get("healthcheck")
+    waiting = [
+        other for other, service in services if service.get("depends_on", name, "condition").word() == "service_healthy"
+    ]
+    if waiting:
+        yield Fact("deploy.health_waited_for", waiting[0][:LONGEST], origin, node.line)
+    if not check or check.get("disable").value is True or not check.get("test"):
+        return
+    interval, start = seconds(check.get("interval").word()), seconds(check.get("start_period").word())
+    retries = check.get("retries").word()
+    tries = int(retries) if retries.isdigit() and len(retries) < 6 else 3
+    budget = (start or 0.0) + (30.0 if interval is None else interval) * tries
+    yield Fact("deploy.health_budget", round(budget), origin, check.line)

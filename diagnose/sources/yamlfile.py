@@ -1,0 +1,214 @@
+"""A YAML file of somebody else's → its documents with the line of every value: it may be huge, broken, deep or a bomb."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Any
+
+from msgspec import Struct
+
+MOST_BYTES = 4 << 20
+"""The largest file that is read: manifests and compose files have some kB, a rendered chart some hundred."""
+MOST_DEPTH = 60
+MOST_EVENTS = 200_000
+
+
+class Node:
+    """A value with the line it starts on. `value` is text, number, flag, None, a list of nodes, or a dict of nodes by key.
+
+    `text` is a scalar as it was written. `anchors` make one node stand in several places; nothing is copied for it.
+    """
+
+    __slots__ = ("keys", "line", "quoted", "text", "value")
+
+    def __init__(self, value: Any, line: int, text: str = "", quoted: bool = False) -> None:
+        self.value = value
+        self.line = line
+        self.text = text
+        self.quoted = quoted
+        self.keys: dict[str, int] = {}
+
+    def get(self, *path: str) -> Node:
+        """The node below these keys; an empty one (value None) if it is not there."""
+        node = self
+        for key in path:
+            found = node.value.get(key) if isinstance(node.value, dict) else None
+            if not isinstance(found, Node):
+                return Node(None, node.line)
+            node = found
+        return node
+
+    def items(self) -> list[tuple[str, Node]]:
+        """The entries of a mapping; none of anything else."""
+        return list(self.value.items()) if isinstance(self.value, dict) else []
+
+    def list(self) -> list[Node]:
+        """The entries of a list; none of anything else."""
+        return self.value if isinstance(self.value, list) else []
+
+    def word(self) -> str:
+        """A scalar as text; empty for a list, a mapping or nothing."""
+        return self.text if self.value is not None and not isinstance(self.value, (list, dict)) else ""
+
+    def __bool__(self) -> bool:
+        return self.value is not None
+
+
+class Documents(Struct, frozen=True):
+    """What a file holds. `error` says why it cannot be read, in a sentence, and `line` where; `missing`: no such file."""
+
+    documents: tuple[Any, ...] = ()
+    error: str = ""
+    line: int = 0
+    missing: bool = False
+
+
+def load(path: str, most_bytes: int = MOST_BYTES) -> Documents:
+    """Read a YAML file. Nothing is raised; a pipe or device is not opened."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return Documents(error="it is not a regular file")
+        if status.st_size > most_bytes:
+            return Documents(error=f"it has {status.st_size:,} bytes; more than {most_bytes:,} are not read")
+        with open(path, "rb") as file:
+            data = file.read(most_bytes + 1)
+    except FileNotFoundError:
+        return Documents(error="there is no such file", missing=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        return Documents(error=(getattr(error, "strerror", None) or str(error)).lower())
+    return parse(data)
+
+
+def parse(data: bytes) -> Documents:
+    """Read a YAML text of one or several documents."""
+    import yaml
+
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Documents(error=f"it is not UTF-8 (byte {error.start})", line=data[: error.start].count(b"\n") + 1)
+    loader_class = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        problem, line = _beyond_limits(yaml.parse(text, loader_class))
+        if problem:
+            return Documents(error=problem, line=line)
+        loader = loader_class(text)
+        try:
+            documents = []
+            while loader.check_node():
+                documents.append(_Converter(loader).node(loader.get_node()))
+        finally:
+            loader.dispose()
+    except _RefusedError as error:
+        return Documents(error=error.args[0], line=error.line)
+    except yaml.YAMLError as error:
+        return Documents(error=_problem(error, text), line=_line_of(error, text))
+    except (RecursionError, ValueError) as error:
+        return Documents(error=f"it cannot be read: {type(error).__name__}")
+    return Documents(tuple(documents))
+
+
+class _RefusedError(Exception):
+    """Something that no such file holds; `line` is where."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def _beyond_limits(events: Any) -> tuple[str, int]:
+    """What of the file is beyond the limits, before a tree is made of it; empty if nothing is."""
+    depth = 0
+    for number, event in enumerate(events):
+        kind = type(event).__name__
+        depth += {"SequenceStartEvent": 1, "MappingStartEvent": 1, "SequenceEndEvent": -1, "MappingEndEvent": -1}.get(
+            kind, 0
+        )
+        if depth > MOST_DEPTH:
+            return f"it is nested deeper than {MOST_DEPTH} levels", event.start_mark.line + 1
+        if number > MOST_EVENTS:
+            return f"it has more than {MOST_EVENTS:,} entries", event.start_mark.line + 1
+    return "", 0
+
+
+class _Converter:
+    """PyYAML's tree → nodes; each anchor is converted once, however often it is named."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._made: dict[int, Node] = {}
+        self._open: set[int] = set()
+        self._merged = 0
+
+    def node(self, source: Any) -> Node:
+        key = id(source)
+        line = source.start_mark.line + 1
+        if key in self._made:
+            return self._made[key]
+        if key in self._open:
+            raise _RefusedError("an anchor in it refers to itself", line)
+        self._open.add(key)
+        made = self._convert(source, line)
+        self._open.discard(key)
+        self._made[key] = made
+        return made
+
+    def _convert(self, source: Any, line: int) -> Node:
+        import yaml
+
+        if isinstance(source, yaml.MappingNode):
+            return self._mapping(source, line)
+        if isinstance(source, yaml.SequenceNode):
+            return Node([self.node(item) for item in source.value], line)
+        quoted = source.style in ("'", '"', "|", ">")
+        return Node(self._scalar(source), line, source.value, quoted)
+
+    def _mapping(self, source: Any, line: int) -> Node:
+        entries: dict[str, Node] = {}
+        merged: list[Node] = []
+        keys: dict[str, int] = {}
+        for key_node, value_node in source.value:
+            value = self.node(value_node)
+            name = key_node.value if isinstance(key_node.value, str) else "?"
+            if name == "<<" and key_node.tag.endswith(":merge"):
+                merged += value.list() or [value]
+                continue
+            entries[name] = value
+            keys[name] = key_node.start_mark.line + 1
+        for other in merged:
+            self._merged += len(other.items())
+            if self._merged > MOST_EVENTS:
+                raise _RefusedError(f"its merge keys bring more than {MOST_EVENTS:,} entries", line)
+            for name, value in other.items():
+                entries.setdefault(name, value)
+        made = Node(entries, line)
+        made.keys = keys
+        return made
+
+    def _scalar(self, source: Any) -> Any:
+        if not source.tag.startswith("tag:yaml.org,2002:"):
+            return source.value  # a tag of somebody's (`!reset`, `!Ref`): its text
+        if source.tag.endswith((":str", ":timestamp", ":binary", ":value")):
+            return source.value
+        try:
+            return self._loader.construct_object(source)
+        except (ValueError, OverflowError, TypeError):
+            return source.value
+
+
+def _line_of(error: Any, text: str) -> int:
+    mark = getattr(error, "problem_mark", None)
+    if mark:
+        return int(mark.line) + 1
+    position = getattr(error, "position", None)
+    return text.count("\n", 0, position) + 1 if isinstance(position, int) else 1
+
+
+def _problem(error: Any, text: str) -> str:
+    problem = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
+    line = _line_of(error, text)
+    if "{{" in text:
+        return f"it is a template ({{{{ … }}}}), not YAML: render it first, as `helm template` does (line {line})"
+    return f"{problem} (line {line})"

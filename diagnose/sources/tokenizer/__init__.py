@@ -1,0 +1,130 @@
+"""A model's tokenizer and chat template → facts: its files, its special tokens, what it does with texts and chats.
+
+Nothing of the model's code is run. The template, which is a program, is rendered in a sandbox, and the vocabulary is
+loaded by a library written in Rust: each in a child process of its own, bounded in memory and time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+from diagnose.model import Fact, Output, Reading, Step
+from diagnose.sources import child
+from diagnose.sources.tokenizer import encoding, files, identity, sandbox, special, template, vocabulary
+from diagnose.sources.tokenizer.files import Files
+from diagnose.sources.tokenizer.vocabulary import Vocabulary
+
+TEMPLATE_SECONDS = 6.0
+"""How long all conversations of a template may take together; a published one takes a tenth of a second."""
+ENCODING_SECONDS = 15.0
+ENCODING_MEMORY = 3 << 30
+_EXEMPT = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "MyT5Tokenizer")
+"""Classes that need no vocabulary: their tokens are bytes or code points."""
+
+
+def read(model: str, environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
+    """What is known of the tokenizer of `model`, a path (relative to `folder`) or the id of a model in a cache."""
+    from diagnose.sources.checkpoint import where
+
+    yield Step("looking for the tokenizer's files")
+    found = where.find(model, environ, folder)
+    if not found.folder or found.kind in ("safetensors", "file"):
+        return
+    if found.kind == "gguf":
+        return
+    head = os.path.dirname(found.origin("x"))
+    yield from read_folder(found.folder, head, found.name, found.kind)
+
+
+def read_folder(path: str, head: str, name: str, kind: str = "folder") -> Iterator[Reading]:
+    """What the files of one folder say. `head` is the folder as a reader should see it, `name` the model's name."""
+    yield Step("reading the tokenizer's files")
+    known = files.look(path, head)
+    found = vocabulary.gather(known)
+    yield from identity.judge(known, found, name)
+    yield from vocabulary.judge(known, found)
+    yield from special.judge(known, found)
+    yield from _absent(known, found, kind)
+    yield from _faulty(known)
+    chosen = template.find(known)
+    yield from template.where(known, chosen)
+    names = {key: written.text for key, written in special.named(known, found).items()}
+    prompt = ""
+    if chosen.chosen is not None and chosen.chosen.text.strip():
+        tools = next((source for source in chosen.others if source.name == "tool_use"), None)
+        tokens = tuple(found.added) + tuple(names.values())
+        marks = template.marks_of(known, names, tokens)
+        origin = known.origin(chosen.chosen.file)
+        readings = template.judge(chosen.chosen, tools, marks, origin)
+        for reading in _apart("chat template", readings, sandbox.MEMORY, TEMPLATE_SECONDS):
+            if isinstance(reading, Output) and reading.origin == template.PROMPT:
+                prompt = reading.text
+                continue
+            yield reading
+            if isinstance(reading, Fact) and reading.name == "template.turn_end":
+                yield from _stops(str(reading.value), origin, known, found, names)
+    if found.document is not None:
+        readings = encoding.judge(known, found, names, prompt)
+        yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
+
+
+def _apart(what: str, readings: Iterable[Reading], memory: int, seconds: float) -> Iterator[Reading]:
+    """Run a part in a child process with little memory and time; what it says before it breaks off is kept."""
+
+    def bounded() -> Iterator[Reading]:
+        with sandbox.limited(memory, int(seconds) + 1):
+            yield from readings
+
+    yield from child.read_all([child.Source(what, bounded, seconds)])
+
+
+def _absent(known: Files, found: Vocabulary, kind: str) -> Iterator[Reading]:
+    """Whether a folder that must have a vocabulary has none."""
+    here = known.head or "model folder"
+    architectures = known.model.get("architectures")
+    generates = isinstance(architectures, list) and any(
+        str(name).endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")) for name in architectures
+    )
+    wanted = "config.json" in known.names and (generates or bool(known.tokenizer_config)) and kind == "folder"
+    if not wanted or known.tokenizer_config.get("tokenizer_class") in _EXEMPT:
+        return
+    others = [
+        name for name in known.names if name.endswith((".spm", ".bpe", ".vocab", ".tiktoken")) or ".model" in name
+    ]
+    present = [name for name in files.VOCABULARIES if name in known.states]
+    yield Fact("tokenizer.vocabulary_missing", not present and not others, here)
+    if found.kind == "vocab" and found.algorithm == "BPE":
+        yield Fact("tokenizer.merges_missing", "merges.txt" not in known.states, here)
+
+
+def _faulty(known: Files) -> Iterator[Reading]:
+    for number, state in enumerate(state for state in known.states.values() if state.problem):
+        origin = known.origin(state.name)
+        yield Fact(f"tokenizer.file.{number}.name", state.name, origin)
+        yield Fact(f"tokenizer.file.{number}.problem", state.problem, origin, state.line)
+        yield Fact(f"tokenizer.file.{number}.detail", state.detail[:300], origin, state.line)
+
+
+def _stops(end: str, origin: str, known: Files, found: Vocabulary, names: Mapping[str, str]) -> Iterator[Reading]:
+    """Where generation stops at the token that ends a turn: everywhere, in engines only, or nowhere."""
+    if end == "none":
+        return
+    ids, file = special.stop_ids(known)
+    number = found.id_of(end)
+    is_eos = names.get("eos") == end
+    if ids and number is None and not is_eos:
+        return
+    if not file and not names.get("eos"):
+        return
+    by_id = number in ids if ids else is_eos
+    place = "everywhere" if by_id else "engines" if is_eos else "nowhere"
+    yield Fact("template.turn_end_stops", place, known.origin(file) if file else origin)
+    if number is not None:
+        yield Fact("template.turn_end_id", number, found.origin or origin)
+        token = found.added.get(end)
+        if token is not None and (found.document is not None or known.tokenizer_config):
+            yield Fact("template.turn_end_marked", token.special, found.origin or origin)
+        rows = vocabulary.rows_of(known)
+        if rows is not None:
+            yield Fact("template.turn_end_outside", number >= rows, found.origin or origin)

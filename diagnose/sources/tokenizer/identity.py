@@ -1,0 +1,96 @@
+"""Which class reads a tokenizer, whose code that is, and which packages it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diagnose.model import Fact, Reading
+from diagnose.sources.tokenizer import files
+from diagnose.sources.tokenizer.files import Files
+from diagnose.sources.tokenizer.vocabulary import Vocabulary
+
+SINCE: Mapping[str, str] = {"TokenizersBackend": "5.0.0", "SentencePieceBackend": "5.0.0", "PythonBackend": "5.0.0", "MistralCommonBackend": "5.0.0"}  # fmt: skip
+"""Classes and the first release of transformers that has them: those that 4.x cannot know under any other name."""
+_POOLING = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling")
+_TUNED = re.compile(
+    r"(?:^|[-_. ])(?:instruct|chat|it|sft|dpo|rlhf|thinking|assistant|coder-instruct)(?:$|[-_. ])", re.I
+)
+_BASE = re.compile(r"(?:^|[-_. ])(?:base|pt|pretrain(?:ed)?)(?:$|[-_. ])", re.I)
+_MOST_ABSURD = 1 << 40
+
+
+def judge(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
+    """The facts. `name` is the model's, as its folder or id is called."""
+    config = known.tokenizer_config
+    origin = known.origin("tokenizer_config.json")
+    class_name = config.get("tokenizer_class")
+    if isinstance(class_name, str) and class_name:
+        yield Fact("tokenizer.class", class_name[:100], origin)
+        if class_name in SINCE:
+            yield Fact("tokenizer.class_since", SINCE[class_name], origin)
+    yield from _remote_code(known, origin)
+    yield from _settings(config, origin)
+    yield from _packages(known, vocabulary)
+    if known.names.intersection(_POOLING):
+        yield Fact("tokenizer.pooling", True, known.head or "model folder")
+    tuned = tuned_for_chat(name, known.generation)
+    if tuned:
+        yield Fact("template.model_tuned", tuned, known.origin("generation_config.json"))
+
+
+def _remote_code(known: Files, origin: str) -> Iterator[Reading]:
+    """Code of the model's own, and the file of it that is not there."""
+    wanted = known.tokenizer_config.get("auto_map")
+    if isinstance(wanted, dict):
+        wanted = wanted.get("AutoTokenizer")
+    names = [name for name in (wanted if isinstance(wanted, list) else [wanted]) if isinstance(name, str)]
+    if not names:
+        return
+    yield Fact("tokenizer.remote_code", True, origin)
+    for name in names:
+        module = name.partition(".")[0] + ".py"
+        if "--" not in name and module not in known.names:
+            yield Fact("tokenizer.remote_code_missing", module[:200], origin)
+            return
+
+
+def _settings(config: Mapping[str, Any], origin: str) -> Iterator[Reading]:
+    length = config.get("model_max_length")
+    if isinstance(length, int) and not isinstance(length, bool) and 0 < length < _MOST_ABSURD:
+        yield Fact("tokenizer.model_max_length", length, origin)
+    extra = config.get("extra_special_tokens")
+    if isinstance(extra, (list, dict)) and extra:
+        yield Fact("tokenizer.extra_special_tokens", "list" if isinstance(extra, list) else "names", origin)
+    for key in ("add_bos_token", "add_eos_token", "clean_up_tokenization_spaces", "legacy", "do_lower_case"):
+        if isinstance(config.get(key), bool):
+            yield Fact(f"tokenizer.{key}", config[key], origin)
+    side = config.get("padding_side")
+    if side in ("left", "right"):
+        yield Fact("tokenizer.padding_side", side, origin)
+    elif isinstance(side, str):
+        yield Fact("tokenizer.padding_side", side[:50], origin)
+
+
+def _packages(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+    """What must be installed beside transformers to read the vocabulary, where there is no tokenizer.json."""
+    if vocabulary.kind == "sentencepiece":
+        yield Fact("tokenizer.needs_sentencepiece", True, vocabulary.origin)
+    elif vocabulary.kind in ("tiktoken", "tekken"):
+        yield Fact(f"tokenizer.needs_{'tiktoken' if vocabulary.kind == 'tiktoken' else 'mistral_common'}", True, vocabulary.origin)  # fmt: skip
+    present = [name for name in known.states if name in files.VOCABULARIES or name.endswith(".tiktoken")]
+    yield Fact("tokenizer.files", ", ".join(sorted(known.states)) or "none", known.head or "model folder")
+    yield Fact("tokenizer.vocabulary_files", len(present), known.head or "model folder")
+
+
+def tuned_for_chat(name: str, generation: Mapping[str, Any]) -> str:
+    """yes, no, or empty if neither its name nor its generation settings tell whether a model was tuned for chats.
+
+    Sampling settings are written for chat models; base models are published with greedy decoding or without any.
+    """
+    if _BASE.search(name):
+        return "no"
+    if _TUNED.search(name) or generation.get("do_sample") is True:
+        return "yes"
+    return "no" if generation.get("do_sample") is False else ""

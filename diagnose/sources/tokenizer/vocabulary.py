@@ -1,0 +1,283 @@
+"""Which text has which id: the vocabulary of a tokenizer as each of its files writes it, and where they differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from diagnose.model import Fact, Reading, Unchecked
+from diagnose.sources import files as plain
+from diagnose.sources import jsonfile
+from diagnose.sources.tokenizer import files, pieces
+from diagnose.sources.tokenizer.document import Added, Document, mentions, read, texts_under
+from diagnose.sources.tokenizer.files import Files
+
+MOST_MERGES = 64 << 20
+_MISTRAL = ("mistral", "mistral3", "voxtral", "ministral", "pixtral")
+"""Model types whose tokenizer.json transformers suspects of the wrong pattern."""
+
+
+class Vocabulary(Struct, frozen=True):
+    """What is known of the ids. `ordinary` are the pieces of the algorithm, `added` the tokens found before it.
+
+    `kind`: tokenizer.json, sentencepiece, vocab, tiktoken, tekken or none: the file that a loader takes first.
+    `algorithm`: BPE, Unigram, WordPiece, WordLevel; empty if it is not known.
+    """
+
+    kind: str
+    origin: str
+    ordinary: dict[str, int]
+    added: dict[str, Added]
+    document: Document | None = None
+    data: bytes = b""
+    algorithm: str = ""
+    control: frozenset[int] = frozenset()
+
+    def id_of(self, text: str) -> int | None:
+        """The id of a text that is one token; None if it is none."""
+        token = self.added.get(text)
+        return token.id if token is not None else self.ordinary.get(text)
+
+    def is_marked(self, number: int) -> bool:
+        """Whether an id is one of the added or control tokens rather than a piece of text."""
+        return number in self.control or any(token.id == number for token in self.added.values())
+
+    def last(self) -> int:
+        """The highest id; -1 if there is none."""
+        return max(
+            max(self.ordinary.values(), default=-1), max((token.id for token in self.added.values()), default=-1)
+        )
+
+
+def gather(known: Files) -> Vocabulary:
+    """The vocabulary as a loader of transformers takes it: tokenizer.json before any older file."""
+    if known.good("tokenizer.json"):
+        found = _from_document(known)
+        if found is not None:
+            return found
+    for name in files.SENTENCEPIECE:
+        if known.good(name):
+            return _from_model_file(known, name)
+    if known.good("vocab.json"):
+        return _from_vocab_json(known)
+    for name in known.states:
+        if known.good(name) and (name.endswith(".tiktoken") or name == "tiktoken.model"):
+            return _named(known, name, "tiktoken", pieces.tiktoken(known.path(name)))
+    if known.good("tekken.json"):
+        return _named(known, "tekken.json", "tekken", None)
+    if known.good("vocab.txt"):
+        return _named(known, "vocab.txt", "vocab", _lines(known.path("vocab.txt")), "WordPiece")
+    return Vocabulary("none", "", {}, _configured(known))
+
+
+def _from_document(known: Files) -> Vocabulary | None:
+    told = read(known.path("tokenizer.json"))
+    if told.document is None:
+        files.with_problem(known, "tokenizer.json", told.error, told.line)
+        return None
+    document = told.document
+    try:
+        ordinary = document.vocabulary()
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:
+        files.with_problem(known, "tokenizer.json", f"its model has no vocabulary that can be read: {error}"[:300])
+        return None
+    added = _configured(known) | {token.text: token for token in document.added()}
+    return Vocabulary(
+        "tokenizer.json", known.origin("tokenizer.json"), ordinary, added, document, told.data, document.kind()
+    )
+
+
+def _from_model_file(known: Files, name: str) -> Vocabulary:
+    told = pieces.sentencepiece(known.path(name))
+    if told.error and name == "tokenizer.model":
+        ranks = pieces.tiktoken(known.path(name))
+        if not ranks.error:
+            return _named(known, name, "tiktoken", ranks)
+    return _named(known, name, "sentencepiece", told, told.algorithm)
+
+
+def _named(known: Files, name: str, kind: str, told: pieces.Pieces | None, algorithm: str = "") -> Vocabulary:
+    if told is not None and told.error:
+        files.with_problem(known, name, told.error, told.line)
+    ordinary = told.ids if told is not None else {}
+    control = told.control if told is not None else frozenset()
+    return Vocabulary(kind, known.origin(name), ordinary, _configured(known), None, b"", algorithm, control)
+
+
+def _from_vocab_json(known: Files) -> Vocabulary:
+    told = vocab_json(known)
+    return Vocabulary("vocab", known.origin("vocab.json"), told, _configured(known), None, b"", "BPE")
+
+
+def vocab_json(known: Files) -> dict[str, int]:
+    """The entries of vocab.json; empty, and remembered as broken, if it is none."""
+    data = jsonfile.read_bytes(known.path("vocab.json"))
+    if not isinstance(data, bytes):
+        files.with_problem(known, "vocab.json", data.error)
+        return {}
+    try:
+        return msgspec.json.decode(data, type=dict[str, int])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        told = jsonfile.parse(data)
+        files.with_problem(known, "vocab.json", told.error or f"it is no list of pieces with ids: {error}", told.line)
+        return {}
+
+
+def _lines(path: str) -> pieces.Pieces:
+    text = plain.read_text(path, 16 << 20)
+    if text is None:
+        return pieces.Pieces(error="it cannot be read")
+    return pieces.Pieces({line.rstrip("\n"): number for number, line in enumerate(text.splitlines())})
+
+
+def _configured(known: Files) -> dict[str, Added]:
+    """Added tokens as tokenizer_config.json writes them, else as added_tokens.json does."""
+    found = {token.text: token for token in decoder_entries(known.tokenizer_config)}
+    for text, number in known.added.items():
+        if isinstance(number, int) and not isinstance(number, bool):
+            found.setdefault(text, Added(text, number, False))
+    return found
+
+
+def decoder_entries(config: dict[str, Any]) -> list[Added]:
+    """`added_tokens_decoder` of tokenizer_config.json."""
+    decoder = config.get("added_tokens_decoder")
+    found = []
+    for key, entry in decoder.items() if isinstance(decoder, dict) else ():
+        text = entry.get("content") if isinstance(entry, dict) else None
+        if isinstance(text, str) and re.fullmatch(r"[0-9]{1,9}", str(key)):
+            found.append(Added(text, int(key), entry.get("special") is True))
+    return found
+
+
+def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+    """Sizes, and where the files differ from each other and from the model."""
+    yield Fact("tokenizer.kind", vocabulary.kind, vocabulary.origin or known.head or "model folder")
+    if vocabulary.ordinary:
+        yield from _sizes(known, vocabulary)
+    if vocabulary.document is not None:
+        yield from _document(known, vocabulary, vocabulary.document)
+    yield from _merges(known)
+    if vocabulary.kind == "tokenizer.json":
+        yield from _against_vocab_json(known, vocabulary)
+        yield from _against_sentencepiece(known, vocabulary)
+
+
+def rows_of(known: Files) -> int | None:
+    """How many rows the embedding has by config.json."""
+    rows = known.language_model.get("vocab_size", known.model.get("vocab_size"))
+    return rows if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 else None
+
+
+def _sizes(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+    origin = vocabulary.origin
+    numbers = set(vocabulary.ordinary.values()) | {token.id for token in vocabulary.added.values()}
+    yield Fact("tokenizer.vocab_size", len(numbers), origin)
+    yield Fact("tokenizer.last_id", min(vocabulary.last(), 1 << 40), origin)
+    rows = rows_of(known)
+    if rows is None:
+        return
+    yield Fact("tokenizer.embedding_rows", min(rows, 1 << 40), known.origin("config.json"))
+    outside = sorted(number for number in numbers if number >= rows)
+    ordinary = sum(number >= rows for number in vocabulary.ordinary.values())
+    yield Fact("tokenizer.ids_outside", len(outside), origin)
+    yield Fact("tokenizer.ordinary_outside", ordinary, origin)
+    if outside and not ordinary:
+        texts = [token.text for token in vocabulary.added.values() if token.id >= rows]
+        yield Fact("tokenizer.tokens_outside", ", ".join(texts[:5])[:300], origin)
+    yield Fact("tokenizer.percent_of_rows", min(len(numbers) * 100 // rows, 1 << 40), origin)
+
+
+def _document(known: Files, vocabulary: Vocabulary, document: Document) -> Iterator[Reading]:
+    origin = vocabulary.origin
+    yield Fact("tokenizer.algorithm", vocabulary.algorithm, origin)
+    merge = document.first_merge()
+    if merge is not None:
+        yield Fact("tokenizer.merges_written_as", "texts" if merge == "" else "pairs", origin)
+    if isinstance(document.truncation, dict):
+        length = document.truncation.get("max_length")
+        if isinstance(length, int):
+            yield Fact("tokenizer.truncates_at", min(length, 1 << 40), origin)
+    if isinstance(document.padding, dict):
+        strategy = document.padding.get("strategy")
+        yield Fact("tokenizer.pads", "fixed" if isinstance(strategy, dict) else "batch", origin)
+        if isinstance(strategy, dict) and isinstance(strategy.get("Fixed"), int):
+            yield Fact("tokenizer.pads_to", min(strategy["Fixed"], 1 << 40), origin)
+    yield from _twice(document, origin)
+    patterns = texts_under(document.pre_tokenizer, "Regex")
+    if known.model.get("model_type") in _MISTRAL and len(vocabulary.ordinary) > 100_000 and patterns:
+        # Mistral's own pattern splits numbers digit by digit; the one published by mistake takes up to three at once.
+        yield Fact("tokenizer.mistral_pattern", "wrong" if r"\p{N}{1,3}" in patterns[0] else "right", origin)
+
+
+def _twice(document: Document, origin: str) -> Iterator[Reading]:
+    """Two added tokens with one id."""
+    seen: dict[int, str] = {}
+    for token in document.added():
+        if seen.setdefault(token.id, token.text) != token.text:
+            yield Fact("tokenizer.id_given_twice", token.id, origin)
+            yield Fact("tokenizer.id_given_twice_to", f"{seen[token.id]} and {token.text}"[:200], origin)
+            return
+
+
+def _merges(known: Files) -> Iterator[Reading]:
+    if not known.good("merges.txt"):
+        return
+    data = plain.read_bytes(known.path("merges.txt"), MOST_MERGES)
+    if data is None:
+        yield Unchecked(known.origin("merges.txt"), "it cannot be read")
+        return
+    lines = data.split(b"\n")
+    wrong = next(
+        (
+            number
+            for number, line in enumerate(lines, 1)
+            if line.strip() and not line.startswith(b"#version") and len(line.split(b" ")) != 2
+        ),
+        0,
+    )
+    if wrong:
+        files.with_problem(known, "merges.txt", "a line does not have two pieces", wrong)
+    elif data and not data.endswith(b"\n") and len(lines[-1].split(b" ")) != 2:
+        files.with_problem(known, "merges.txt", "its last line is cut off", len(lines))
+
+
+def _against_vocab_json(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+    if not known.good("vocab.json") or vocabulary.algorithm != "BPE":
+        return
+    other = vocab_json(known)
+    if not other:
+        return
+    yield from _difference("vocab_json", other, vocabulary, known.origin("vocab.json"))
+
+
+def _against_sentencepiece(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+    """Only for tokenizer.model: the ids of other such files are shifted by the classes that read them."""
+    name = "tokenizer.model"
+    if vocabulary.document is None or not known.good(name):
+        return
+    if mentions(vocabulary.document.pre_tokenizer, "type", "ByteLevel"):  # then it is no file of SentencePiece's
+        return
+    told = pieces.sentencepiece(known.path(name))
+    if told.error:
+        if pieces.tiktoken(known.path(name)).error:
+            files.with_problem(known, name, told.error)
+        return
+    if told.ids:
+        yield from _difference("sentencepiece", told.ids, vocabulary, known.origin(name))
+
+
+def _difference(name: str, other: dict[str, int], vocabulary: Vocabulary, origin: str) -> Iterator[Reading]:
+    """How many pieces have another id there, or none here; `example` is the first of them."""
+    different = [text for text, number in other.items() if vocabulary.id_of(text) != number]
+    yield Fact(f"tokenizer.{name}_differs", len(different), origin)
+    yield Fact(f"tokenizer.{name}_percent", round(len(different) * 100 / len(other), 2), origin)
+    if different:
+        text = different[0]
+        here = vocabulary.id_of(text)
+        told = f"{text!r} is {other[text]} there and {'not there' if here is None else here} in tokenizer.json"
+        yield Fact(f"tokenizer.{name}_example", told[:200], origin)

@@ -196,23 +196,55 @@ def _imports(values: _Values) -> str:
 
 
 def _model(values: _Values) -> str:
-    return ", ".join(_told(values, "model.name"))
+    count = values.get("weights.parameters", values.get("model.parameters"))
+    return ", ".join(
+        _told(values, "model.name")
+        + (_told(values, "model.type") or _told(values, "model.architecture"))
+        + ([_parameters(count)] if isinstance(count, int) and count > 0 else [])
+        + _told(values, "model.quantization")
+        + _told(values, "model.context", "context of {} tokens")
+    )
+
+
+def _parameters(count: int) -> str:
+    """How people say it: 8.2 B parameters."""
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit} parameters"
+    return f"{count} parameters"
 
 
 def _weights(values: _Values) -> str:
-    return ", ".join(_told(values, "weights.format"))
+    if values.get("weights.format") == "none":
+        return "no weights here"
+    return ", ".join(
+        _told(values, "weights.format")
+        + _told(values, "weights.files", "1 file" if values.get("weights.files") == 1 else "{} files")
+        + _told(values, "weights.bytes")
+        + _told(values, "weights.dtype")
+    )
 
 
 def _tokenizer(values: _Values) -> str:
-    return ", ".join(_told(values, "tokenizer.class"))
+    return ", ".join(_told(values, "tokenizer.class") + _told(values, "tokenizer.vocab_size", "{} tokens"))
 
 
 def _template(values: _Values) -> str:
-    return ", ".join(_told(values, "template.source"))
+    source = values.get("template.source")
+    if source == "none":
+        return "none: for completions, not for chat"
+    return ", ".join(_told(values, "template.source") + _told(values, "template.tool_format", "tool calls as {}"))
 
 
 def _launch(values: _Values) -> str:
-    return ", ".join(_told(values, "launch.model"))
+    sizes = {
+        "launch.tensor_parallel": "tensor parallel {}",
+        "launch.pipeline_parallel": "pipeline parallel {}",
+        "launch.data_parallel": "data parallel {}",
+    }
+    told = _told(values, "launch.program") + _told(values, "deploy.image", "in {}") + _told(values, "launch.model")
+    told += [text for name, form in sizes.items() if values.get(name) != 1 for text in _told(values, name, form)]
+    return ", ".join(told + _told(values, "launch.context", "context of {} tokens"))
 
 
 def _fit(values: _Values) -> str:

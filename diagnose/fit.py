@@ -1,12 +1,409 @@
-"""Model, launch command and machine taken together: facts that follow from others."""
+"""Model, launch command and machine taken together → facts that follow by arithmetic: GPUs, heads, context, number types, ports.
+
+Nothing is judged here. What is not known is not told: a manifest for a cluster says nothing of this machine's GPUs, and a
+command for a container nothing of the packages beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
+from diagnose import parallel
 from diagnose.model import Fact
+
+ORIGIN = "arithmetic"
+ENGINES: Mapping[str, str] = {"llama-cpp": "llama.cpp", "llama-server": "llama.cpp", "text-generation-inference": "tgi"}
+"""What `--for` calls an engine → what facts call it."""
+PORTS: Mapping[str, int] = {"vllm": 8000, "sglang": 30000, "llama.cpp": 8080, "tgi": 3000, "ollama": 11434}
+"""The port that each engine listens on unless told otherwise; TGI's image says 80."""
+_FLOAT16_REFUSED = ("gemma2", "gemma3", "gemma3_text", "glm4")
+"""Model types that vLLM refuses to compute in float16 (0.33: config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS)."""
 
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
-    """The facts that follow from `facts`."""
-    return ()
+    """The facts that follow from `facts`; none that is among them already."""
+    known = _Known({fact.name: fact for fact in reversed(facts)})
+    for tell in (_gpus, _parallel, _context, _dtype, _quantization, _processes, _network, _memory):
+        for name, value in tell(known):
+            known.add(name, value)
+    return tuple(known.new.values())
+
+
+Told = Iterator[tuple[str, str | int | float | bool]]
+
+
+class _Known:
+    """What is known by name, and what follows from it."""
+
+    def __init__(self, told: dict[str, Fact]) -> None:
+        self._told = told
+        self.new: dict[str, Fact] = {}
+
+    def value(self, name: str) -> str | int | float | bool | None:
+        fact = self._told.get(name) or self.new.get(name)
+        return None if fact is None else fact.value
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        return "" if value is None else str(value)
+
+    def whole(self, name: str) -> int | None:
+        """A whole number, also where it is written as text; None for anything else."""
+        value = self.value(name)
+        if isinstance(value, bool) or value is None:
+            return None
+        if isinstance(value, (int, float)):
+            return int(value) if value == value and abs(value) < 1 << 62 else None
+        return int(value) if re.fullmatch(r"-?\d{1,18}", value) else None
+
+    def yes(self, name: str) -> bool:
+        """Whether a flag is known to be true, as a fact or as an argument."""
+        return self.text(name).lower() in ("true", "1")
+
+    def names(self) -> list[str]:
+        return [*self._told, *self.new]
+
+    def add(self, name: str, value: str | int | float | bool) -> None:
+        if name not in self._told and name not in self.new:
+            self.new[name] = Fact(name, value, ORIGIN)
+
+    @property
+    def engine(self) -> str:
+        """The engine that is to run the model, by the command or by `--for`."""
+        wanted = self.text("wanted.name")
+        return self.text("engine.name") or ENGINES.get(wanted, wanted)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it runs on another machine than this one, as far as the manifest tells."""
+        return self.text("deploy.kind") == "kubernetes"
+
+    @property
+    def contained(self) -> bool:
+        return self.text("deploy.kind") in ("docker", "compose", "kubernetes")
+
+
+# --- how many GPUs
+
+
+def _gpus(known: _Known) -> Told:
+    """How many GPUs the engine wants here, and how many it will see."""
+    wanted = _wanted(known)
+    if wanted is not None:
+        yield "fit.gpus_wanted", wanted
+    there = _there(known)
+    if there is None:
+        return
+    count, source = there
+    yield "fit.gpus_there", count
+    yield "fit.gpus_there_by", source
+    if wanted is not None:
+        yield "fit.gpus_short", wanted > count
+    processes = known.whole("deploy.processes")
+    if processes is not None:
+        yield "fit.processes_over", processes > count
+
+
+def _wanted(known: _Known) -> int | None:
+    """Tensor times pipeline times data parallel, on this machine; None where other machines take part in a way not told."""
+    engine = known.engine
+    sizes = [known.whole(f"launch.{name}_parallel") for name in ("tensor", "pipeline", "data")]
+    if engine not in parallel.SPLITTING or not known.text("launch.program"):
+        return None
+    if engine == "tgi":
+        return sizes[0]  # without --num-shard it takes what it sees
+    tensor, pipeline, data = (1 if size is None or size < 1 else min(size, 1 << 16) for size in sizes)
+    nodes = known.whole("launch.arg.nnodes") or 1
+    if engine == "vllm":
+        by_hand = any(
+            name.startswith("launch.arg.data_parallel_") and name != "launch.arg.data_parallel_size"
+            for name in known.names()
+        )
+        if (
+            nodes > 1
+            or by_hand
+            or known.text("launch.arg.distributed_executor_backend") in ("ray", "external_launcher")
+        ):
+            return None
+        if (known.whole("deploy.nodes") or 1) > 1:
+            return None
+        return tensor * pipeline * data
+    total = tensor * pipeline * (1 if known.yes("launch.arg.enable_dp_attention") else data)
+    return -(-total // nodes) if nodes > 0 else None
+
+
+def _there(known: _Known) -> tuple[int, str] | None:
+    """The fewest GPUs that something lets the engine see, and what that is."""
+    found: list[tuple[int, str]] = []
+    given = known.whole("deploy.gpus")
+    if given is not None:
+        found.append((given, "the container is given" if known.contained else "the launcher's configuration names"))
+    visible = _visible(known)
+    if visible is not None:
+        found.append((visible, "CUDA_VISIBLE_DEVICES names"))
+    if not known.elsewhere and known.text("gpu.vendor") in ("", "nvidia", "amd"):
+        name = "gpu.count" if known.contained or visible is not None else "gpu.visible_count"
+        count = known.whole(name)
+        count = known.whole("gpu.count") if count is None else count
+        if count is not None:
+            found.append((count, "this machine has"))
+    return min(found, key=lambda item: item[0]) if found else None
+
+
+def _visible(known: _Known) -> int | None:
+    """How many GPUs the command's own CUDA_VISIBLE_DEVICES names; CUDA stops at the first entry that is none."""
+    value = known.value("launch.env.CUDA_VISIBLE_DEVICES")
+    if not isinstance(value, str):
+        return None if value is None else 1
+    count = 0
+    for entry in value.split(","):
+        if not re.fullmatch(r"\d{1,4}|(?:GPU|MIG)-[\w/-]+", entry.strip()):
+            break
+        count += 1
+    return count
+
+
+# --- tensor and pipeline parallel
+
+
+def _parallel(known: _Known) -> Told:
+    """Which tensor parallel sizes are possible, and what stands in the way of the one asked for."""
+    engine = known.engine
+    heads = known.whole("model.heads")
+    if engine not in parallel.SPLITTING or not heads or heads < 1 or heads > 1 << 20:
+        return
+    shape = _shape(known, heads)
+    whole_experts = _whole_experts(known)
+    sizes = parallel.possible(shape, engine, whole_experts=whole_experts)
+    yield "fit.tensor_parallel_possible", ", ".join(map(str, sizes))
+    asked = known.whole("launch.tensor_parallel")
+    if asked is not None and 1 <= asked <= 1 << 16:
+        yield "fit.tensor_parallel", asked
+        across = asked
+        if engine == "sglang" and known.yes("launch.arg.enable_dp_attention"):
+            across = max(asked // max(known.whole("launch.data_parallel") or 1, 1), 1)
+        found = parallel.fault(shape, asked, engine, attention_size=across, whole_experts=whole_experts)
+        yield "fit.tensor_parallel_fault", found or "none"
+        yield from _in_the_way(shape, asked, across, found)
+        limit = min(asked, known.whole("fit.gpus_there") or asked)
+        yield "fit.tensor_parallel_best", max(size for size in sizes if size <= max(limit, 1))
+    layers, stages = known.whole("model.layers"), known.whole("launch.pipeline_parallel")
+    if layers and stages and engine in ("vllm", "sglang"):
+        yield "fit.pipeline_over", stages > layers
+
+
+def _in_the_way(shape: parallel.Shape, size: int, across: int, found: str) -> Told:
+    """The number that does not come out even."""
+    number = {
+        "heads": shape.heads,
+        "kv-heads": shape.kv_heads,
+        "intermediate": shape.intermediate,
+        "experts": shape.expert,
+    }.get(found)
+    if number:
+        yield "fit.tensor_parallel_number", number
+    if found in ("group", "block"):
+        lengths = ((shape.intermediate, size), (shape.expert, size), (shape.heads * shape.head_dim, across))
+        unit = shape.group if found == "group" else shape.block
+        part = next((length // parts for length, parts in lengths if length and unit and (length // parts) % unit), 0)
+        if part:
+            yield "fit.tensor_parallel_number", part
+        yield "fit.tensor_parallel_unit", unit
+
+
+def _shape(known: _Known, heads: int) -> parallel.Shape:
+    dense = (known.whole("model.experts") or 0) <= 1
+    quantization = known.text("model.quantization")
+    hidden = known.whole("model.hidden_size") or 0
+    return parallel.Shape(
+        heads=heads,
+        kv_heads=known.whole("model.kv_heads") or 0,
+        head_dim=known.whole("model.head_dim") or (hidden // heads if hidden % heads == 0 else 0),
+        intermediate=(known.whole("model.intermediate_size") or 0)
+        if dense and known.text("model.attention") != "hybrid"
+        else 0,
+        expert=0 if dense else known.whole("model.expert_intermediate_size") or 0,
+        attention=known.text("model.attention"),
+        group=parallel.grouped(quantization, known.whole("model.quantization_group") or 0),
+        block=(known.whole("model.quantization_block") or 0) if quantization in ("fp8", "compressed-tensors") else 0,
+    )
+
+
+def _whole_experts(known: _Known) -> bool:
+    """Whether experts are shared out whole. With SGLang that is so only where as many groups as GPUs are asked for."""
+    if known.engine == "sglang":
+        size = known.whole("launch.arg.ep_size") or known.whole("launch.arg.expert_parallel_size") or 1
+        return size > 1
+    return known.yes("launch.expert_parallel") or known.yes("launch.arg.enable_expert_parallel")
+
+
+# --- context
+
+
+_LIFTS: Mapping[str, str] = {
+    "vllm": "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    "sglang": "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
+}
+"""The variable with which an engine only warns of a context beyond the model's."""
+_OVERRIDES = (
+    "hf_overrides",
+    "rope_scaling",
+    "json_model_override_args",
+    "rope_scale",
+    "rope_freq_scale",
+    "yarn_orig_ctx",
+    "override_kv",
+)
+
+
+def _context(known: _Known) -> Told:
+    """The context asked for against what the model was made for; nothing where the command changes the model's positions."""
+    asked, limit = known.whole("launch.context"), known.whole("model.context")
+    if (
+        not asked
+        or asked < 1
+        or not limit
+        or limit < 1
+        or any(f"launch.arg.{name}" in known.names() for name in _OVERRIDES)
+    ):
+        return
+    engine = known.engine
+    yield "fit.context_asked", asked
+    yield "fit.context_over", asked > limit
+    lift = _LIFTS.get(engine, "")
+    if asked > limit and lift:
+        value = known.text(f"launch.env.{lift}") or ("" if known.contained else known.text(f"env.{lift}"))
+        yield "fit.context_over_allowed", value.lower() in ("1", "true", "yes", "y")
+    window = known.whole("model.sliding_window")
+    if window and known.yes("launch.arg.disable_sliding_window") and engine == "vllm":
+        yield "fit.context_over_window", asked > window
+
+
+# --- number types
+
+
+def _capability(known: _Known) -> tuple[int, int] | None:
+    """The best compute capability of this machine's GPUs, where the engine runs on them."""
+    found = re.fullmatch(r"(\d{1,2})\.(\d)", known.text("gpus.capability_best"))
+    return (int(found[1]), int(found[2])) if found and not known.elsewhere else None
+
+
+def _dtype(known: _Known) -> Told:
+    """The type that is computed in: as asked, else the model's; and where vLLM refuses it or takes another."""
+    asked = {"half": "float16", "float": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(
+        known.text("launch.dtype"), known.text("launch.dtype")
+    )
+    engine = known.engine
+    if engine not in ("vllm", "sglang"):
+        return
+    own = known.text("model.dtype").removeprefix("torch.")
+    dtype = own if asked in ("", "auto") else asked
+    if dtype in ("bfloat16", "float16", "float32"):
+        yield "fit.dtype", dtype
+    type_ = known.text("model.type")
+    if engine == "vllm" and type_:
+        yield "fit.float16_refused", asked == "float16" and type_ in _FLOAT16_REFUSED
+    best = _capability(known)
+    if best is None or dtype != "bfloat16":
+        return
+    lacks = best < (8, 0)
+    yield "fit.bfloat16_lacks", lacks
+    if engine == "vllm" and lacks:
+        yield "fit.bfloat16_refused", asked == "bfloat16"
+        if asked in ("", "auto"):
+            yield "fit.dtype_instead", "float32" if type_ in _FLOAT16_REFUSED else "float16"
+
+
+def _quantization(known: _Known) -> Told:
+    """What the model's own quantization asks of the GPU, as the table of vLLM tells for its version."""
+    method = known.text("model.quantization")
+    version = known.text("launch.engine_version") if known.contained else known.text("vllm.version")
+    if known.engine != "vllm" or not method or not version or known.text("launch.quantization"):
+        return
+    from diagnose import compat
+
+    asked = (Fact("vllm.version", version, ORIGIN), Fact("launch.arg.quantization", method, ORIGIN))
+    told = {fact.name: fact.value for fact in compat.complete(asked)}
+    least = told.get("vllm.quantization_capability_min")
+    if least is None:
+        return
+    yield "fit.quantization_capability_min", str(least)
+    best = _capability(known)
+    if best is not None:
+        yield "fit.quantization_refused", best < tuple(int(part) for part in str(least).split("."))
+
+
+# --- launchers of training
+
+
+def _processes(known: _Known) -> Told:
+    """What torchrun and its like start, against what is there."""
+    count = known.whole("fit.gpus_there")
+    highest = known.whole("deploy.gpu_highest")
+    all_here = known.whole("gpu.count")
+    if highest is not None and all_here is not None:
+        yield "fit.gpu_index_over", highest >= all_here
+    if known.yes("deploy.processes_default") and count is not None:
+        yield "fit.gpus_idle", count > 1
+    nodes, meeting = known.whole("deploy.nodes"), known.text("deploy.rendezvous")
+    if nodes is not None and known.text("deploy.launcher") == "torchrun" and meeting:
+        yield "fit.no_meeting_place", nodes > 1 and meeting == "none"
+
+
+# --- ports and addresses
+
+
+def _network(known: _Known) -> Told:
+    """The engine's port against what the container publishes and what probes ask."""
+    engine = known.engine
+    port = _port(known)
+    if not known.contained or port is None:
+        return
+    yield "fit.port", port
+    inside = [known.whole(name) for name in known.names() if re.fullmatch(r"deploy\.port\.\d+\.inside", name)]
+    bridged = known.text("deploy.network") == "bridge"
+    if not known.elsewhere and bridged and inside:
+        yield "fit.port_published", port in inside
+    probe = known.whole("deploy.probe_port")
+    if probe:
+        yield "fit.probe_port_differs", probe != port
+    target = known.whole("deploy.service_target")
+    if target:
+        yield "fit.service_target_differs", target != port
+    host = known.text("launch.host") or ("127.0.0.1" if engine == "sglang" and known.text("launch.program") else "")
+    reached = known.elsewhere or (bridged and bool(inside))
+    if host and reached:
+        yield "fit.listens_inside_only", host in ("127.0.0.1", "localhost", "::1")
+
+
+def _port(known: _Known) -> int | None:
+    """The port that the engine listens on inside."""
+    engine = known.engine
+    if engine not in PORTS or not (known.text("launch.program") or known.text("deploy.image_engine")):
+        return None
+    asked = known.whole("launch.arg.port") or known.whole("launch.env.PORT" if engine == "tgi" else "launch.arg.port")
+    if asked:
+        return asked
+    if engine == "tgi" and known.text("deploy.image_engine") == "tgi":
+        return 80
+    if engine in ("ollama", "llama.cpp") and any(
+        f"launch.env.{name}" in known.names() for name in ("OLLAMA_HOST", "LLAMA_ARG_PORT")
+    ):
+        return None
+    return known.whole("launch.port") or PORTS[engine]
+
+
+# --- main memory
+
+
+def _memory(known: _Known) -> Told:
+    """Weights kept in main memory (cpu_offload_gb, for each GPU) against what this machine has."""
+    share = known.text("launch.arg.cpu_offload_gb")
+    if known.engine == "vllm" and re.fullmatch(r"\d{1,6}(?:\.\d{1,6})?", share) and float(share) > 0:
+        wanted = int(float(share) * (1 << 30)) * min(known.whole("launch.tensor_parallel") or 1, 1 << 12)
+        yield "fit.offload_bytes", wanted
+        limits = [known.whole("deploy.memory"), None if known.elsewhere else known.whole("memory.usable")]
+        there = [limit for limit in limits if limit]
+        if there:
+            yield "fit.offload_over", wanted > min(there)

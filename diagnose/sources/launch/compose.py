@@ -292,10 +292,9 @@ def _gpus(node: Node, given: Mapping[str, Word], variables: _Variables, origin: 
             yield Fact("deploy.gpus", len(names), origin, node.get("devices").line)
     elif node.get("privileged").value is True or any(text.startswith(docker.DEVICE_FILES) for text in files):
         yield Fact("deploy.gpu_access", "devices-by-hand", origin, node.get("devices").line)
-    elif visible and visible not in ("void", "none"):
-        yield Fact("deploy.gpu_access", "by-default-runtime", origin, node.line)
     else:
-        yield Fact("deploy.gpu_access", "none", origin, node.line)
+        access = docker.without_asking(visible, docker.default_is_nvidia())
+        yield Fact("deploy.gpu_access", access, origin, node.line)
 
 
 def _reserved(devices: Sequence[Node], variables: _Variables, origin: str) -> Iterator[Reading]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
 from diagnose.model import Fact, Reading, Unchecked
-from diagnose.sources.jsonfile import Loaded, read_bytes
+from diagnose.sources.jsonfile import Loaded, load, read_bytes
 from diagnose.sources.launch import images
 from diagnose.sources.launch.docker_call import SANDBOXES, Call, Option, taken_apart
 from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts
@@ -50,7 +50,7 @@ def read(
         return None
     image = images.read(call.image.text)
     yield from image_facts(image, call.image.text, origin, call.image.line)
-    yield from _resources(call, origin, line)
+    yield from _resources(call, origin, line, call.program == "docker" and default_is_nvidia())
     yield from _ports(call, origin)
     mounts = _mounts(call, environ, folder)
     yield from mount_facts(mounts, origin)
@@ -157,7 +157,7 @@ def docker_size(text: str) -> int | None:
     return int(float(found[1]) * 1024 ** "bkmgtp".index((found[2] or "b").lower()))
 
 
-def _resources(call: Call, origin: str, line: int) -> Iterator[Reading]:
+def _resources(call: Call, origin: str, line: int, by_default: bool) -> Iterator[Reading]:
     ipc = call.last("ipc")
     yield Fact("deploy.ipc", ipc.value if ipc else "private", origin, ipc.word.line if ipc else line)
     yield from shm_facts(call.last("shm-size"), ipc.value if ipc else "", call, origin, line)
@@ -165,7 +165,7 @@ def _resources(call: Call, origin: str, line: int) -> Iterator[Reading]:
     size = docker_size(memory.value) if memory else None
     if memory and size:
         yield Fact("deploy.memory", size, origin, memory.word.line)
-    yield from _gpus(call, origin, line)
+    yield from _gpus(call, origin, line, by_default)
     for limit in call.all("ulimit"):
         name, _, value = limit.value.partition("=")
         if name in ("memlock", "stack", "nofile") and value:
@@ -191,7 +191,7 @@ def shm_facts(asked: Option | None, ipc: str, call: Call | None, origin: str, li
         yield Fact("deploy.shm", size, origin, asked.word.line if asked else line)
 
 
-def _gpus(call: Call, origin: str, line: int) -> Iterator[Reading]:
+def _gpus(call: Call, origin: str, line: int, by_default: bool) -> Iterator[Reading]:
     """`deploy.gpu_access` and `deploy.gpus`: which GPUs the container is given, and how many if it is told."""
     asked = call.last("gpus")
     devices = call.all("device")
@@ -222,11 +222,21 @@ def _gpus(call: Call, origin: str, line: int) -> Iterator[Reading]:
         yield Fact("deploy.gpu_access", "devices-by-hand", origin, (kfd.word.line if kfd else line))
     elif runtime is not None and "nvidia" in runtime.value:
         yield from by_variable(given or "all", origin, runtime.word.line)
-    elif given and given not in ("void", "none"):
-        # only where the daemon's default runtime is NVIDIA's; nobody can tell from the command
-        yield Fact("deploy.gpu_access", "by-default-runtime", origin, line)
     else:
-        yield Fact("deploy.gpu_access", "none", origin, line)
+        yield Fact("deploy.gpu_access", without_asking(given, by_default), origin, line)
+
+
+def without_asking(visible: str, by_default: bool) -> str:
+    """What a container gets that asks for no GPU: those of the image's variable, where NVIDIA's runtime is the default one."""
+    if by_default and visible not in ("void", "none"):
+        return "by-default-runtime"
+    return "none"
+
+
+def default_is_nvidia(path: str = "/etc/docker/daemon.json") -> bool:
+    """Whether Docker's configuration makes NVIDIA's runtime the default one, so that images get GPUs without `--gpus`."""
+    value = load(path, 1 << 20).value
+    return isinstance(value, dict) and "nvidia" in str(value.get("default-runtime", ""))
 
 
 def by_variable(given: str, origin: str, line: int) -> Iterator[Reading]:

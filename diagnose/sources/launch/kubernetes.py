@@ -93,6 +93,7 @@ def _container(choice: _Choice, documents: Sequence[Node], origin: str) -> Gener
     yield from _ports(container, origin)
     yield from _probes(container, pod.spec, origin)
     yield from _service_names(pod, documents, environ, image, origin)
+    yield from _service_target(pod, container, documents, origin)
     yield from _rollout(pod, origin)
     command = _words(container.get("command"))
     arguments = _words(container.get("args"))
@@ -299,8 +300,13 @@ def _port_of(probe: Node, container: Node) -> int:
     port = (probe.get("httpGet", "port") or probe.get("tcpSocket", "port") or probe.get("grpc", "port")).word()
     if port.isdigit():
         return int(port) if len(port) <= 5 else 0
-    named = next((item for item in container.get("ports").list() if item.get("name").word() == port), None)
-    return _number(named.get("containerPort"), 0) if named and port else 0
+    return _named_port(port, container)
+
+
+def _named_port(name: str, container: Node) -> int:
+    """The port that the container gives a name; 0 if there is none of it."""
+    named = next((item for item in container.get("ports").list() if item.get("name").word() == name), None)
+    return _number(named.get("containerPort"), 0) if named and name else 0
 
 
 # --- services, roll-out
@@ -324,6 +330,24 @@ def _service_names(
         headless = document.get("spec", "clusterIP").word() == "None"
         if variable not in environ and not headless and image.engine in ("vllm", ""):
             yield Fact("deploy.service_sets_port", name, origin, document.get("metadata", "name").line)
+
+
+def _service_target(pod: Pod, container: Node, documents: Sequence[Node], origin: str) -> Iterator[Reading]:
+    """`deploy.service_target`: the port that a Service with one port, and whose selector fits the pod, sends requests to."""
+    labels = {name: value.word() for name, value in pod.labels.items()}
+    for document in documents:
+        ports = document.get("spec", "ports").list()
+        selector = document.get("spec", "selector").items()
+        same = document.get("metadata", "namespace").word() == pod.namespace
+        if document.get("kind").word() != "Service" or not same or len(ports) != 1 or not selector:
+            continue
+        if any(labels.get(name) != value.word() for name, value in selector):
+            continue
+        target = ports[0].get("targetPort") or ports[0].get("port")
+        number = _number(target, 0) or _named_port(target.word(), container)
+        if 0 < number < 1 << 16 and len(pod.spec.get("containers").list()) == 1:
+            yield Fact("deploy.service_target", number, origin, target.line)
+            return
 
 
 def _rollout(pod: Pod, origin: str) -> Iterator[Reading]:

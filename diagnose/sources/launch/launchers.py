@@ -262,8 +262,21 @@ def _accelerate_config(document: yamlfile.Node, origin: str, split: _Split) -> I
     deepspeed = document.get("deepspeed_config")
     stage = deepspeed.get("zero_stage")
     yield from _count("deploy.zero_stage", _as_word(stage), origin)
-    if deepspeed.get("deepspeed_config_file").word() and document.get("mixed_precision").word() not in ("", "no"):
-        yield Fact("deploy.precision_twice", True, origin, document.get("mixed_precision").line)
+    if deepspeed.get("deepspeed_config_file").word() and kind_.upper() == "DEEPSPEED":
+        twice = [name for name, _ in deepspeed.items() if name in _ONLY_IN_DEEPSPEED]
+        if document.get("mixed_precision") and "mixed-precision" not in split.options:
+            twice.append("mixed_precision")
+        if twice:
+            yield Fact("deploy.config_fields_twice", ", ".join(twice)[:LONGEST], origin, deepspeed.line)
+
+
+_ONLY_IN_DEEPSPEED = names(
+    """
+    gradient_accumulation_steps gradient_clipping zero_stage offload_optimizer_device offload_param_device
+    offload_param_nvme_path offload_optimizer_nvme_path zero3_save_16bit_model mixed_precision
+    """
+)
+"""What accelerate (1.15: utils/dataclasses.py, _deepspeed_config_checks) refuses beside deepspeed_config_file."""
 
 
 # --- deepspeed, mpirun

@@ -23,6 +23,7 @@ class Pod(Struct, frozen=True):
     spec: Node
     line: int
     strategy: Node
+    labels: Node
     replicas: int | None = None
     size: int | None = None
 
@@ -71,6 +72,7 @@ def pods(documents: Sequence[Node]) -> Iterator[Pod]:
                     spec,
                     document.line,
                     document.get("spec", "strategy"),
+                    document.get(*place[:-1], "metadata", "labels") if len(place) > 1 else metadata.get("labels"),
                     _count(document.get("spec", "replicas")),
                     _count(document.get("spec", "leaderWorkerTemplate", "size")),
                 )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
-from diagnose.model import Fact, Reading, Step
+from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import jsonfile
+from diagnose.sources.checkpoint import adapter, cache, consistency, generation, quantization, remote, rope, where
 from diagnose.sources.checkpoint import config as configs
-from diagnose.sources.checkpoint import where
+from diagnose.sources.checkpoint.layout import inner_model
 from diagnose.sources.checkpoint.where import Found
 
 MOST_CONFIG = 16 << 20
@@ -24,44 +25,109 @@ MOST_CONFIG = 16 << 20
 def read(
     model: str, environ: Mapping[str, str], folder: str, online: bool = False, revision: str = ""
 ) -> Iterator[Reading]:
-    """Facts of the model that a text means. `folder` is what relative paths start from; `online` may ask the Hub."""
+    """Facts of the model that a text means. `folder` is what relative paths start from; `online` may ask the Hub.
+
+    What cannot be looked at is told as Unchecked; what is broken is told by facts.
+    """
     yield Step(f"looking for {model[:300]}")
     found = where.find(model, environ, folder, revision)
-    yield from _place(found)
-    if found.kind == "missing" or not found.path:
-        return
+    yield from _place(found, environ)
+    yield from cache.facts(found, environ)
+    if found.kind not in ("missing", "remote") and found.path and found.problem != "unreadable":
+        yield from _of_files(found, environ)
+    if online:
+        from diagnose.sources.checkpoint import hub
+
+        yield from hub.read(found, environ)
+
+
+def _of_files(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
     yield Step(f"reading {found.folder[:300]}/config.json")
-    config = _config(found)
-    if config is not None:
-        yield from configs.facts(config, found.origin("config.json"))
+    config = yield from _config(found)
+    text = configs.text_part(config) if config is not None else None
+    if config is not None and text is not None:
+        yield from _of_config(found, config, text)
+    yield from _generation(found, config, text)
+    if found.kind == "adapter" or "adapter_config.json" in found.names:
+        yield Step(f"reading the adapter in {found.folder[:300]}")
+        yield from adapter.read(found, environ)
+    if config is not None and text is not None:
+        yield Step(f"looking at the tensors in {found.folder[:300]}")
+        yield from quantization.facts(found, config, text, found.origin("config.json"))
     yield from _weights(found, config)
     if config is not None:
         yield from _cache_groups(found, config)
 
 
-def _place(found: Found) -> Iterator[Reading]:
-    origin = found.path or "command line"
+def _place(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
+    origin = (found.path or found.cache or "command line")[:400]
     yield Fact("model.asked", found.asked[:400], "command line")
     yield Fact("model.name", found.name[:200], "command line")
-    yield Fact("model.kind", found.kind, "command line")
+    yield Fact("model.kind", found.kind, origin)
     for name, value in (
         ("path", found.path),
         ("id", found.id),
         ("revision", found.revision),
         ("layout", found.layout),
-        ("problem", found.problem),
+        ("tag", found.tag),
+        ("problem", found.problem or "none"),
+        ("why", found.why),
         ("nearest", found.nearest),
     ):
         if value:
-            yield Fact(f"model.{name}", value[:400], origin[:400])
+            yield Fact(f"model.{name}", value[:400], origin)
+    if found.kind == "folder" and found.layout == "nested":
+        yield Fact("model.inner", inner_model(found.path, found.names)[:400], origin)
+    if found.problem in ("remote", "not-cached"):
+        yield Unchecked("model files", found.why or f"{found.id} is not in the cache {found.cache}")
+    elif found.problem == "unreadable":
+        yield Unchecked("model files", f"{found.path}: {found.why}")
+    given = where.looks_like_a_path(found.asked)
+    if found.kind == "folder" and not given and where.is_id(found.asked) and found.id != found.asked:
+        yield Fact("model.folder_named_as_id", True, origin)
 
 
-def _config(found: Found) -> Mapping[str, Any] | None:
-    """The value of config.json; None if there is none that can be read."""
+def _config(found: Found) -> Generator[Reading, None, Mapping[str, Any] | None]:
+    """What config.json is as a text; returns its value, or None if there is none that can be read."""
     if found.kind not in ("folder", "adapter", "safetensors"):
         return None
-    value = jsonfile.load(os.path.join(found.folder, "config.json"), MOST_CONFIG).value
-    return value if isinstance(value, dict) else None
+    origin = found.origin("config.json")
+    loaded = jsonfile.load(os.path.join(found.folder, "config.json"), MOST_CONFIG)
+    yield Fact("config.found", not loaded.missing, origin)
+    if loaded.missing:
+        return None
+    if loaded.error:
+        yield Fact("config.error", loaded.error[:300], origin, loaded.line)
+        return None
+    if not isinstance(loaded.value, dict):
+        yield Fact("config.error", "it holds no object", origin)
+        return None
+    yield Fact("config.has_model_type", isinstance(loaded.value.get("model_type"), str), origin)
+    if loaded.duplicates:
+        yield Fact("config.duplicates", ", ".join(loaded.duplicates)[:200], origin)
+    if loaded.constants:
+        yield Fact("config.constants", ", ".join(loaded.constants), origin)
+    return loaded.value
+
+
+def _of_config(found: Found, config: Mapping[str, Any], text: configs.Text) -> Iterator[Reading]:
+    origin = found.origin("config.json")
+    merged = configs.with_defaults(config, text)
+    yield from configs.facts(config, origin)
+    yield from rope.facts(text.value, merged, origin)
+    yield from consistency.facts(config, text, merged, origin)
+    yield from remote.facts(config, found, origin)
+
+
+def _generation(found: Found, config: Mapping[str, Any] | None, text: configs.Text | None) -> Iterator[Reading]:
+    if "generation_config.json" not in found.names:
+        return
+    origin = found.origin("generation_config.json")
+    loaded = jsonfile.load(os.path.join(found.folder, "generation_config.json"), MOST_CONFIG)
+    if loaded.error and not loaded.missing:
+        yield Fact("generation.error", loaded.error[:300], origin, loaded.line)
+    if isinstance(loaded.value, dict):
+        yield from generation.facts(loaded.value, config, text, origin)
 
 
 def _weights(found: Found, config: Mapping[str, Any] | None) -> Iterator[Reading]:

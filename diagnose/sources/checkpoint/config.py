@@ -13,7 +13,6 @@ from typing import Any
 from msgspec import Struct
 
 from diagnose.model import Fact
-from diagnose.sources.checkpoint import rope
 
 NESTED: tuple[str, ...] = (
     "text_config", "llm_config", "language_config", "text_model_config", "thinker_config", "talker_config", "decoder",
@@ -39,11 +38,6 @@ POSITIONS: tuple[str, ...] = (
     "max_sequence_length", "max_seq_length", "seq_len",
 )  # fmt: skip
 """Where vLLM looks for the longest context (transformers_utils/model_arch_config_convertor.py): the smallest counts."""
-
-DTYPES = frozenset(
-    ("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2", "half", "float", "double", "auto")
-)
-"""Names of torch's dtypes that a config may hold."""
 
 Config = Mapping[str, Any]
 
@@ -91,14 +85,22 @@ def number(config: Config, name: str) -> int | None:
 
 
 def facts(config: Config, origin: str) -> Iterator[Fact]:
-    """`model.*` of a config."""
+    """`model.*`: what a config says of the language model in it."""
     text = text_part(config)
-    yield from _identity(config, text, origin)
-    yield from _numbers(text.value, config, origin)
-    yield from rope.facts(text.value, origin)
+    merged = with_defaults(config, text)
+    yield from _identity(config, text, merged, origin)
+    yield from _numbers(text.value, merged, origin)
 
 
-def _identity(config: Config, text: Text, origin: str) -> Iterator[Fact]:
+def with_defaults(config: Config, text: Text) -> Config:
+    """The language model's keys, with what its class takes for those that are left out, under their common names too."""
+    from diagnose.memory.shape import shape
+
+    told = shape(config)
+    return {**told.values, **text.value} if told is not None else text.value
+
+
+def _identity(config: Config, text: Text, merged: Config, origin: str) -> Iterator[Fact]:
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type:
         yield Fact("model.type", model_type[:100], origin)
@@ -117,7 +119,7 @@ def _identity(config: Config, text: Text, origin: str) -> Iterator[Fact]:
     yield Fact("model.remote_code", isinstance(config.get("auto_map"), dict) and bool(config["auto_map"]), origin)
     yield Fact("model.is_encoder_decoder", config.get("is_encoder_decoder") is True, origin)
     yield Fact("model.multimodal", is_multimodal(config), origin)
-    tied = config.get("tie_word_embeddings", text.value.get("tie_word_embeddings"))
+    tied = config.get("tie_word_embeddings", merged.get("tie_word_embeddings"))
     if isinstance(tied, bool):
         yield Fact("model.tied", tied, origin)
 
@@ -146,36 +148,38 @@ def dtype_of(config: Config, text: Text) -> str:
     return ""
 
 
-def _numbers(text: Config, config: Config, origin: str) -> Iterator[Fact]:
-    told = {name: number(text, name) for name in ALIASES}
-    told["kv_heads"] = kv_heads(text)
-    told["head_dim"] = head_dim(text)
+def _numbers(text: Config, merged: Config, origin: str) -> Iterator[Fact]:
+    told = {name: number(merged, name) for name in ALIASES}
+    told["kv_heads"] = kv_heads(merged)
+    told["head_dim"] = head_dim(merged)
     for name, value in told.items():
         if value is not None:
             yield Fact(f"model.{name}", value, origin)
-    positions = [value for key in POSITIONS if (value := number(text, key)) is not None]
+    positions = [value for key in POSITIONS if (value := number(merged, key)) is not None]
     if positions:
         yield Fact("model.positions", min(positions), origin)
-    window = number(text, "sliding_window")
-    if window and text.get("use_sliding_window") is not False:
+    window = number(merged, "sliding_window")
+    if window and merged.get("use_sliding_window") is not False:
         yield Fact("model.sliding_window", window, origin)
-    kind = attention(text)
+    kind = attention(merged)
     if kind:
         yield Fact("model.attention", kind, origin)
 
 
 def kv_heads(text: Config) -> int | None:
     """Heads of keys and values: as written; one under Falcon's and GPT-BigCode's multi_query; else as many as heads."""
+    if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
+        return 1
+    if text.get("model_type") == "falcon" and not text.get("new_decoder_architecture"):
+        return number(text, "heads")  # its num_kv_heads counts only with the new architecture
+    if text.get("multi_query_attention") is True:  # ChatGLM
+        return number(text, "multi_query_group_num")
     told = number(text, "kv_heads")
     if told is not None:
         return told
-    if text.get("multi_query_attention") is True:  # ChatGLM
-        return number(text, "multi_query_group_num")
     inner = text.get("attn_config")
-    if isinstance(inner, dict):
+    if isinstance(inner, dict):  # DBRX, MPT
         return number(inner, "kv_n_heads") or number(text, "heads")
-    if text.get("multi_query") is True and not text.get("new_decoder_architecture"):
-        return 1
     return number(text, "heads")
 
 

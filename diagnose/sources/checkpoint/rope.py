@@ -10,10 +10,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diagnose.model import Fact
+from diagnose.sources.checkpoint.config import POSITIONS, head_dim, number
 
 SCALED_ALREADY = frozenset(("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling"))
 """Kinds whose factor vLLM does not apply to the longest context: max_position_embeddings holds it already."""
-_RENAMED = {"su": "longrope", "mrope": "default"}
+KNOWN = frozenset(("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial"))
+"""The kinds that the newest transformers computes itself; models with code of their own bring others."""
+OWN = frozenset(("su", "mrope", "deepseek_yarn", "deepseek_llama_scaling", "ntk", "xdrope", "ernie", "telechat3-yarn"))
+"""Further kinds that published configs write: an engine or the model's own code reads them."""
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor",),
+    "longrope": ("short_factor", "long_factor"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+}
+"""Keys without which transformers refuses a kind (modeling_rope_utils.py); `original_max_position_embeddings` it fills in."""
 
 
 def parameters(text: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,19 +63,93 @@ def original(text: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
     return None
 
 
-def facts(text: Mapping[str, Any], origin: str) -> Iterator[Fact]:
-    """`model.rope_*`, and `model.context`: the longest context that engines derive from the config."""
+def facts(text: Mapping[str, Any], merged: Mapping[str, Any], origin: str) -> Iterator[Fact]:
+    """`model.rope_*`, `rope.*`, and `model.context`: the longest context that engines derive from the config."""
     values = parameters(text)
     told = kind(values)
-    if values and told:
-        yield Fact("model.rope_type", told[:40], origin)
+    if values:
+        yield from _kind(values, told, origin)
         if (times := factor(values)) is not None:
             yield Fact("model.rope_factor", times, origin)
         if (before := original(text, values)) is not None:
             yield Fact("model.rope_original", before, origin)
-    longest = context(text, values)
+        yield from _judged(text, merged, values, told, origin)
+    yield from _form(text, origin)
+    longest = context(merged, values)
     if longest:
         yield Fact("model.context", longest, origin)
+
+
+def _kind(values: Mapping[str, Any], told: str, origin: str) -> Iterator[Fact]:
+    if told:
+        yield Fact("model.rope_type", told[:40], origin)
+    yield Fact("rope.kind_known", told in KNOWN or told in OWN, origin)
+    both = [values[key] for key in ("type", "rope_type") if isinstance(values.get(key), str)]
+    if len(both) == 2:
+        yield Fact("rope.kinds_agree", both[0] == both[1] or {*both} <= {"su", "longrope", "mrope", "default"}, origin)
+
+
+def _judged(
+    text: Mapping[str, Any], merged: Mapping[str, Any], values: Mapping[str, Any], told: str, origin: str
+) -> Iterator[Fact]:
+    """Whether the keys that a kind needs are there and of use, as transformers validates and computes them."""
+    missing = [key for key in NEEDED.get(told, ()) if key not in values]
+    if told in NEEDED:
+        yield Fact("rope.missing", ", ".join(missing) or "none", origin)
+    if "factor" in values and told not in ("default", "longrope", ""):
+        times = values["factor"]
+        yield Fact("rope.factor_written", str(times)[:40], origin)
+        yield Fact("rope.factor_is_number", factor(values) is not None, origin)
+        yield Fact("rope.factor_below_one", (factor(values) or 1.0) < 1.0, origin)
+    yield from _longrope(merged, values, told, origin)
+    before, longest = original(text, values), _positions(merged)
+    given = values.get("original_max_position_embeddings")
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+        yield Fact("rope.original_is_number", False, origin)
+    if before and longest and told == "yarn" and (times := factor(values)):
+        # transformers warns where the lengths tell another factor than the one given
+        yield Fact("rope.implied_factor", round(longest / before, 4), origin)
+        yield Fact("rope.factor_agrees", longest == before or abs(longest / before - times) < 1e-6, origin)
+    if before and longest and told == "llama3":
+        yield Fact("rope.original_below_longest", before < longest, origin)
+
+
+def _longrope(merged: Mapping[str, Any], values: Mapping[str, Any], told: str, origin: str) -> Iterator[Fact]:
+    """The lists of longrope have a number for each pair of rotated dimensions."""
+    size = head_dim(merged)
+    partial = values.get("partial_rotary_factor", merged.get("partial_rotary_factor", 1.0))
+    if told not in ("longrope", "su") or not size or isinstance(partial, bool) or not isinstance(partial, (int, float)):
+        return
+    wanted = int(size * partial) // 2
+    lengths = [len(values[key]) for key in ("short_factor", "long_factor") if isinstance(values.get(key), list)]
+    if lengths and wanted:
+        yield Fact("rope.list_wanted", wanted, origin)
+        yield Fact("rope.list_length", next((one for one in lengths if one != wanted), wanted), origin)
+
+
+def _form(text: Mapping[str, Any], origin: str) -> Iterator[Fact]:
+    """Which releases read the base: transformers 5 finds it in rope_parameters, earlier ones only beside it."""
+    new, old = text.get("rope_parameters"), text.get("rope_scaling")
+    if isinstance(new, dict) and new:
+        yield Fact("rope.form", "both" if isinstance(old, dict) and old else "rope_parameters", origin)
+        yield Fact("rope.theta_only_inside", text.get("rope_theta") is None and _theta(new) is not None, origin)
+    elif isinstance(old, dict):
+        yield Fact("rope.form", "rope_scaling" if old else "empty", origin)
+    theta = text.get("rope_theta")
+    if theta is None and isinstance(new, dict):
+        theta = _theta(new)
+    if isinstance(theta, (int, float)) and not isinstance(theta, bool) and theta == theta and abs(theta) < 1e18:
+        yield Fact("rope.theta", theta, origin)
+
+
+def _theta(values: Mapping[str, Any]) -> object:
+    inner = parameters({"rope_parameters": values})
+    return values.get("rope_theta", inner.get("rope_theta"))
+
+
+def _positions(merged: Mapping[str, Any]) -> int | None:
+    value = merged.get("max_position_embeddings")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def context(text: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
@@ -72,14 +158,12 @@ def context(text: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
     Up to 0.20 vLLM took the original length times the factor for YaRN, newer releases take max_position_embeddings as
     it stands: the longer of both is told, as some engine allows it.
     """
-    from diagnose.sources.checkpoint.config import POSITIONS, number
-
     known = [value for key in POSITIONS if (value := number(text, key)) is not None and value > 0]
     if not known:
         return None
     longest = number(text, "model_max_length") or min(known)
     told, times = kind(values), factor(values)
-    if not times or text.get("model_type", "").startswith("gemma3") or told in ("default", ""):
+    if not times or times <= 0 or str(text.get("model_type")).startswith("gemma3") or told in ("default", ""):
         return longest
     if told in ("yarn", "deepseek_yarn"):
         before = original(text, values)

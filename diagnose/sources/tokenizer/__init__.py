@@ -104,6 +104,18 @@ def _faulty(known: Files) -> Iterator[Reading]:
         yield Fact(f"tokenizer.file.{number}.name", state.name, origin)
         yield Fact(f"tokenizer.file.{number}.problem", state.problem, origin, state.line)
         yield Fact(f"tokenizer.file.{number}.detail", state.detail[:300], origin, state.line)
+        yield Fact(f"tokenizer.file.{number}.needed", _needed(state.name, known), origin)
+
+
+def _needed(name: str, known: Files) -> bool:
+    """Whether a loader reads a file: what is older is passed over where what is newer is there."""
+    if name in ("special_tokens_map.json", "added_tokens.json"):
+        return "added_tokens_decoder" not in known.tokenizer_config
+    if name == "chat_template.json":
+        return "chat_template.jinja" not in known.states and "chat_template" not in known.tokenizer_config
+    if name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        return True
+    return "tokenizer.json" not in known.states
 
 
 def _stops(end: str, origin: str, known: Files, found: Vocabulary, names: Mapping[str, str]) -> Iterator[Reading]:

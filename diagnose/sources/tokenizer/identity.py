@@ -13,6 +13,14 @@ from diagnose.sources.tokenizer.vocabulary import Vocabulary
 
 SINCE: Mapping[str, str] = {"TokenizersBackend": "5.0.0", "SentencePieceBackend": "5.0.0", "PythonBackend": "5.0.0", "MistralCommonBackend": "5.0.0"}  # fmt: skip
 """Classes and the first release of transformers that has them: those that 4.x cannot know under any other name."""
+_CLASS_NAMES = """Albert Barthez Bartpho BertGeneration BertJapanese Bert Bertweet BigBird BioGpt BlenderbotSmall Blenderbot Bloom ByT5 CLIP
+    CTRL Camembert Canine Clvp CodeGen CodeLlama Cohere ConvBert CpmAnt Cpm Deberta DebertaV2 Dia DistilBert Esm FNet FSMT
+    Flaubert Funnel GPT2 GPTNeoXJapanese GPTNeoX GPTSw3 Gemma Herbert LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart50
+    MBart MLuke MPNet Marian MarkupLM Mgpstr MyT5 Nllb Nougat OpenAIGPT PLBart Pegasus Perceiver Phobert ProphetNet Qwen2
+    Qwen3_5 Reformer RemBert RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 Splinter T5 Tapas Udop
+    Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet PreTrained"""
+CLASSES = frozenset(_CLASS_NAMES.split())
+"""Tokenizer classes of transformers without the ending Tokenizer; read in the sources of 5.24."""
 _POOLING = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling")
 _TUNED = re.compile(
     r"(?:^|[-_. ])(?:instruct|chat|it|sft|dpo|rlhf|thinking|assistant|coder-instruct)(?:$|[-_. ])", re.I
@@ -33,11 +41,9 @@ def judge(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
     yield from _remote_code(known, origin)
     yield from _settings(config, origin)
     yield from _packages(known, vocabulary)
-    if known.names.intersection(_POOLING):
-        yield Fact("tokenizer.pooling", True, known.head or "model folder")
-    tuned = tuned_for_chat(name, known.generation)
-    if tuned:
-        yield Fact("template.model_tuned", tuned, known.origin("generation_config.json"))
+    here = known.head or "model folder"
+    yield Fact("tokenizer.pooling", bool(known.names.intersection(_POOLING)), here)
+    yield Fact("template.model_tuned", tuned_for_chat(name, known.generation), here)
 
 
 def _remote_code(known: Files, origin: str) -> Iterator[Reading]:
@@ -45,13 +51,13 @@ def _remote_code(known: Files, origin: str) -> Iterator[Reading]:
     wanted = known.tokenizer_config.get("auto_map")
     if isinstance(wanted, dict):
         wanted = wanted.get("AutoTokenizer")
+    class_name = str(known.tokenizer_config.get("tokenizer_class")).removesuffix("Fast").removesuffix("Tokenizer")
     names = [name for name in (wanted if isinstance(wanted, list) else [wanted]) if isinstance(name, str)]
-    if not names:
-        return
-    yield Fact("tokenizer.remote_code", True, origin)
+    if known.tokenizer_config:
+        yield Fact("tokenizer.remote_code", bool(names), origin)
     for name in names:
         module = name.partition(".")[0] + ".py"
-        if "--" not in name and module not in known.names:
+        if "--" not in name and module not in known.names and class_name not in CLASSES:
             yield Fact("tokenizer.remote_code_missing", module[:200], origin)
             return
 
@@ -85,7 +91,7 @@ def _packages(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
 
 
 def tuned_for_chat(name: str, generation: Mapping[str, Any]) -> str:
-    """yes, no, or empty if neither its name nor its generation settings tell whether a model was tuned for chats.
+    """yes, no, or unknown if neither its name nor its generation settings tell whether a model was tuned for chats.
 
     Sampling settings are written for chat models; base models are published with greedy decoding or without any.
     """
@@ -93,4 +99,4 @@ def tuned_for_chat(name: str, generation: Mapping[str, Any]) -> str:
         return "no"
     if _TUNED.search(name) or generation.get("do_sample") is True:
         return "yes"
-    return "no" if generation.get("do_sample") is False else ""
+    return "no" if generation.get("do_sample") is False else "unknown"

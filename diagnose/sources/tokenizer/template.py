@@ -20,6 +20,8 @@ from diagnose.sources.tokenizer.special import text_of
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_BASIC = ("plain", "turns", "chinese", "emoji")
+"""Conversations that every chat template is made for."""
 PROMPT = "rendered"
 """The origin of an Output that hands the first prompt on to the tokenizer; it goes no further."""
 
@@ -197,10 +199,17 @@ class _Tried:
             if result.line:
                 yield Fact(f"{head}.line", result.line, self._origin)
             return
-        lost = [what for what, word in conversation.words.items() if word not in result.text]
+        lost = self._lost(conversation)
         if lost:
             yield Fact(f"{head}.result", "lost", self._origin)
             yield Fact(f"{head}.lost", ", ".join(lost), self._origin)
+
+    def _lost(self, conversation: Conversation) -> list[str]:
+        """What is not in the prompt of a conversation that was rendered."""
+        result = self._results[conversation.name] if conversation.name in self._results else Rendered(problem="untried")
+        if result.problem:
+            return []
+        return [what for what, word in conversation.words.items() if word not in result.text]
 
     def _outcome(self, name: str, word: str) -> str:
         result = self._results[name]
@@ -215,6 +224,9 @@ class _Tried:
         yield Fact(
             "template.tool_result", self._outcome("tool-result", words["tool-result"]["tool-result"]), self._origin
         )
+        basic = [conversation for conversation in CONVERSATIONS if conversation.name in _BASIC]
+        lost = [what for conversation in basic for what in self._lost(conversation)]
+        yield Fact("template.loses", ", ".join(dict.fromkeys(lost)) or "nothing", self._origin)
         content = "parts" if self._as_parts else "text"
         if not self._as_parts and self._results["parts"].text:
             told = self._results["parts"].text

@@ -14,7 +14,8 @@ class Launch(Struct, frozen=True):
     """A command that starts a program that is known here.
 
     `program` is it as people say it (`vllm serve`), `engine` the name that facts have (`vllm`, `llama.cpp`; empty for a
-    program that is no engine), `words` its arguments, `assigned` the variables set for it, `wrappers` what stood before it.
+    program that is no engine), `words` its arguments, `assigned` the variables set for it, `wrappers` what stood before it,
+    `path` the program or interpreter as it was written.
     """
 
     program: str
@@ -22,6 +23,7 @@ class Launch(Struct, frozen=True):
     words: tuple[Word, ...]
     assigned: dict[str, Word] = {}
     wrappers: tuple[str, ...] = ()
+    path: str = ""
 
 
 MODULES: dict[str, tuple[str, str]] = {
@@ -133,22 +135,33 @@ MOST_DEEP = 8
 def launches(script: Script, environ: Mapping[str, str]) -> list[Launch]:
     """The commands of a text that start a program known here, in order, with the variables exported before them."""
     found: list[Launch] = []
-    exported: dict[str, Word] = {}
+    known: dict[str, Word] = {}
     for command in script.commands:
-        exported.update(_exported(command))
-        launch = resolve(command.words, {**exported, **dict(command.assigned)}, environ)
+        known.update(exported(command))
+        launch = resolve(command.words, {**known, **dict(command.assigned)}, environ)
         if launch is not None:
             found.append(launch)
     return found
 
 
-def _exported(command: Simple) -> Iterator[tuple[str, Word]]:
+def exported(command: Simple) -> Iterator[tuple[str, Word]]:
     """The variables that `export NAME=value` sets for all that follows."""
     if command.words and command.words[0].text in ("export", "declare", "setenv"):
         for word in command.words[1:]:
             told = _ASSIGNMENT.fullmatch(word.text)
             if told:
                 yield told[1], Word(told[2], word.line, word.column, word.known, word.quoted)
+
+
+def unwrapped(words: Sequence[Word], assigned: dict[str, Word]) -> list[Word]:
+    """Words without `env`, `nohup`, `uv run` and the like before them; what `env` sets is added to `assigned`."""
+    rest = list(words)
+    for _ in range(16):
+        taken = _wrapper(rest, assigned) if rest else None
+        if taken is None:
+            break
+        rest = rest[taken:]
+    return rest
 
 
 def resolve(
@@ -172,7 +185,7 @@ def resolve(
     if found is None:
         return None
     program, engine, arguments = found
-    return Launch(program, engine, tuple(arguments), assigned, tuple(wrappers))
+    return Launch(program, engine, tuple(arguments), assigned, tuple(wrappers), rest[0].text)
 
 
 def base(text: str) -> str:
@@ -221,7 +234,9 @@ def _shell(words: list[Word], assigned: dict[str, Word], environ: Mapping[str, s
         if re.fullmatch(r"-[a-z]*c[a-z]*", word.text) and index + 1 < len(words):
             known = {**environ, **{name: value.text for name, value in assigned.items() if value.known}}
             for launch in launches(parse(words[index + 1].text, known), known):
-                return Launch(launch.program, launch.engine, launch.words, {**assigned, **launch.assigned}, ("bash",))
+                return Launch(
+                    launch.program, launch.engine, launch.words, {**assigned, **launch.assigned}, ("bash",), launch.path
+                )
         if not word.text.startswith("-"):
             return None
     return None

@@ -282,7 +282,7 @@ class _Reader:
 
     def _open(self, mark: str, part: _Part) -> None:
         """A quote that is never closed: the rest of its line is taken for the word."""
-        self.problem("quote-open", text=self._text[self._at : self._at + 60].partition("\n")[0])
+        self.problem("quote-open", text=mark)
         stop = self._text.find("\n", self._at)
         stop = len(self._text) if stop < 0 else stop
         part.text += self._text[self._at + len(mark) : stop]
@@ -394,7 +394,7 @@ class _Reader:
         start = self._at
         stop = self._text.find("`", start + 1) if opening == "`" else _closing_bracket(self._text, start + 1)
         if stop < 0:
-            self.problem("quote-open", text=self._text[start : start + 60].partition("\n")[0])
+            self.problem("quote-open", text=opening)
             stop = self._text.find("\n", start)
             stop = len(self._text) - 1 if stop < 0 else stop - 1
         part.text += self._text[start : stop + 1][:200]

@@ -35,7 +35,7 @@ _NAMES = """hidden_size num_hidden_layers num_attention_heads num_key_value_head
     num_mem_blocks use_mem_rope use_shared_attention_adapter adapter_rank num_nextn_predict_layers norm_topk_prob
     add_router_probs conv_bias block_auto_adjust_ff_dim block_multiple_of block_ffn_dim_multiplier
     num_dense_layers tie_embedding is_gated_act cross_attention_layers layer_norm_eps logits_scaling
-    num_shared_experts use_expert_bias moe_layer_freq head_dim_k query_pre_attn_scalar window_size"""
+    num_shared_experts use_expert_bias moe_layer_freq attention_heads head_dim_k query_pre_attn_scalar window_size"""
 KEYS = frozenset(_NAMES.split())
 """The keys that shapes of weights and caches follow from."""
 

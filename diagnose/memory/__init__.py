@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from diagnose.memory.cache import CacheGroup, cache_groups
+from diagnose.memory.parameters import parameters
 from diagnose.memory.shape import shape
 from diagnose.memory.stored import LLAMA_CPP, sequence_bytes, value_bytes
 from diagnose.model import Fact
@@ -26,10 +27,11 @@ def facts(config: Mapping[str, Any], origin: str) -> Iterator[Fact]:
         seen[group.kind] = seen.get(group.kind, 0) + 1
         name = group.kind if seen[group.kind] == 1 else f"{group.kind}-{seen[group.kind]}"
         yield from _group_facts(group, f"model.cache.{name}", origin)
-    found = shape(config)
-    dtype = dtype_of(config)
-    if groups and found is not None:
-        value = value_bytes(dtype) or Fraction(2)
+    count = parameters(config)
+    if count is not None:
+        yield Fact("model.parameters", count, origin)
+    if groups and shape(config) is not None:
+        value = value_bytes(dtype_of(config)) or Fraction(2)
         yield Fact("model.cache.assumed", any(group.assumed for group in groups), origin)
         per_token = sum(
             group.layers * (group.values_per_token + group.index_per_token) for group in groups if group.kind != "cross"

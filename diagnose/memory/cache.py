@@ -67,9 +67,16 @@ _OWN_WAYS = frozenset(
     """mllama mllama_text_model deepseek_v4 minimax_m3_vl unlimited_ocr zamba zamba2 zaya kimi_linear bailing_hybrid
     glm5_next inkling inkling2 inkling2_loop lara_mini lfm3 qwen4_exp rwkv xlstm blt step3p7 dots3_note hrm_text
     embedding_gemma2 diffusion_gemma gemma4_assistant muse_glimmer_assistant reformer xlnet evolla gpt_neo axk2 hy_v4
-    hy_v4_vl mimi csm moshi kyutai_speech_to_text dia t5gemma t5gemma2 mimo_v2_flash doge""".split()  # noqa: SIM905
+    hy_v4_vl mimi csm moshi kyutai_speech_to_text dia t5gemma t5gemma2 mimo_v2_flash doge prophetnet
+    inkling_text inkling2_text inkling2_loop_text musicgen musicgen_melody bark cpmant openai-gpt xlm fsmt git""".split()  # noqa: SIM905
 )
 """Types that cache in a way that no formula here is for."""
+_ENCODERS = frozenset(
+    """albert bert bert-generation big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra
+    ernie eurobert longformer megatron-bert modernbert mpnet nomic_bert rembert roberta roberta-prelayernorm roc_bert
+    roformer xlm-roberta xlm-roberta-xl xmod esm clip siglip layoutlm layoutlmv2 layoutlmv3""".split()  # noqa: SIM905
+)
+"""Encoders: nothing is kept of what was read."""
 
 
 def cache_groups(config: Mapping[str, Any]) -> tuple[CacheGroup, ...]:
@@ -77,7 +84,7 @@ def cache_groups(config: Mapping[str, Any]) -> tuple[CacheGroup, ...]:
     found = shape(config)
     if found is None:
         return ()
-    if found.type in _OWN_WAYS:
+    if found.type in _OWN_WAYS | _ENCODERS:
         return ()
     groups = _groups(found)
     return tuple(group for group in groups if group.layers) if groups else ()
@@ -123,7 +130,7 @@ def layer_types(found: Shape) -> list[str] | None:
     if listed is not None:
         names = found.texts("layer_types") or found.texts("layers_block_type")
         return [_KINDS.get(name, name) for name in names] if names else None
-    count = found.layers()
+    count = found.layers() if found.type != "nemotron_h" else 0  # its pattern has as many letters as layers
     if count is None:
         return None
     rule = _RULES.get(found.type)
@@ -166,6 +173,16 @@ def _later(found: Shape, count: int) -> list[str] | None:
     if first is None:
         return None
     return ["sliding_attention" if window and index >= first else "full_attention" for index in range(count)]
+
+
+def _qwen2_moe(found: Shape, count: int) -> list[str] | None:
+    """Qwen2's mixture: every other one of the layers before max_window_layers has a window, if use_sliding_window says so."""
+    window = found.number("sliding_window") if found.flag("use_sliding_window") else None
+    before = found.number("max_window_layers", count)
+    if before is None:
+        return None
+    has = [bool(window) and index % 2 == 0 and index < before for index in range(count)]
+    return ["sliding_attention" if windowed else "full_attention" for windowed in has]
 
 
 def _llama4(found: Shape, count: int) -> list[str] | None:
@@ -260,7 +277,7 @@ def _recurrent_gemma(found: Shape, count: int) -> list[str] | None:
 
 
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "dots1", "qwen2_vl_text", "qwen2_5_vl_text"), _later),
+    **dict.fromkeys(("qwen2", "qwen3", "dots1", "qwen2_vl_text", "qwen2_5_vl_text"), _later),
     **dict.fromkeys(("gemma2", "vaultgemma"), _every(2)),
     **dict.fromkeys(("gemma3_text", "gemma3"), _every(6)),
     "gemma3n_text": _every(5),
@@ -270,6 +287,7 @@ _RULES: dict[str, Rule] = {
     "olmo3": _every(4),
     **dict.fromkeys(("exaone4", "exaone_moe"), _exaone4),
     **dict.fromkeys(("llama4_text", "llama4"), _llama4),
+    "qwen2_moe": _qwen2_moe,
     "smollm3": _smollm3,
     "afmoe": _afmoe,
     "cwm": _cwm,
@@ -424,11 +442,11 @@ def _state(found: Shape) -> CacheGroup | None:
     if found.type == "minimax":  # lightning attention: one square per head
         return CacheGroup("linear", 0, state_values=heads * size * size, state_heads=heads)
     width, kernel = found.number("lru_width", hidden), found.number("conv1d_width", 4)
-    if found.type == "recurrent_gemma":  # both as wide as the recurrence; its state is kept in float32
+    if found.type == "recurrent_gemma":  # one column less than the kernel's width; the state is kept in float32
         if not width or not kernel:
             return None
         return CacheGroup(
-            "linear", 0, conv_channels=width, conv_kernel=kernel, state_values=width, state_bytes=4, state_heads=1
+            "linear", 0, conv_channels=width, conv_kernel=kernel - 1, state_values=width, state_bytes=4, state_heads=1
         )
     kernel = found.number("conv_L_cache", 3)
     return CacheGroup("linear", 0, conv_channels=hidden, conv_kernel=kernel, state_heads=1) if kernel else None

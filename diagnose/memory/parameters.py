@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from diagnose.memory.cache import cache_groups, layer_types
+from diagnose.memory.cache import cache_groups
+from diagnose.memory.layers import layer_types
 from diagnose.memory.shape import Shape, shape
 
 Flag = bool | str

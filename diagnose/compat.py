@@ -58,15 +58,37 @@ Value = str | int | float | bool
 
 def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     """The facts that follow from `facts` by the tables; none that is among them already."""
-    found = _Found({fact.name: fact for fact in facts})
+    from diagnose import model_needs
+
+    given = tuple(facts)
+    found = _Found({fact.name: fact for fact in given})
     for tell in (_driver, _torch, _built_beside_torch, _requirements, _gpus, _engines, _model_type, _breaks):
         tell(found)
-    return tuple(found.new.values())
+    told = tuple(found.new.values())
+    return told + model_needs.complete(given + told)
 
 
 def model_types() -> frozenset[str]:
     """The model types that some release of transformers knows."""
     return frozenset(row["type"] for row in _table("model_types"))
+
+
+def model_type_rows() -> list[Row]:
+    """The model types with the releases of transformers that know them (`since`, `until`)."""
+    return _table("model_types")
+
+
+def quantizer_libraries(method: str, transformers: str) -> tuple[str, ...]:
+    """The packages of which this transformers wants one to load weights of a quantization method; none if none is known."""
+    rows = (row for row in _table("quantizers") if row["type"] == method)
+    return next((tuple(row["library"]) for row in rows if _within(transformers, row["versions"])), ())
+
+
+def vllm_capability(method: str, version: str) -> str:
+    """The least compute capability that a release of vLLM runs a quantization method on; empty if it is not known."""
+    rows = _rows("vllm")
+    row = next((rows[spelling] for spelling in _spellings(version) if spelling in rows), None)
+    return str(row.get("quantization", {}).get(method.replace("-", "_"), "")) if row is not None else ""
 
 
 class _Found:

@@ -13,6 +13,7 @@ import importlib.util
 import io
 import json
 import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -124,19 +125,20 @@ def _sdist_members(file: Any, wanted: re.Pattern[str]) -> dict[str, bytes]:
 def releases_of(engine: Engine, cache: Path, said: Callable[[str], None]) -> list[Release]:
     """The releases of an engine that can be read, oldest first."""
     page = json.loads(index.fetch(f"{index.index_url()}/{engine.package}/", {"Accept": index.ACCEPT})[0])
+    listed = {v: files for v, files in index.releases(page, engine.package).items() if not all(f.yanked for f in files)}
     wanted = [
         (version, files)
-        for version, files in index.releases(page, engine.package).items()
-        if version >= Version(engine.first) and re.search(engine.keep, str(version)) and not all(f.yanked for f in files)
+        for version, files in listed.items()
+        if version >= Version(engine.first) and (re.search(engine.keep, str(version)) or version == max(listed))
     ]
 
     def read(item: tuple[Version, list[Any]]) -> Release | None:
         version, files = item
-        listed = [f for f in files if f.name.endswith(".tar.gz")] if engine.sdist else index.linux_wheels(files)
-        if not listed:
+        archives = [f for f in files if f.name.endswith(".tar.gz")] if engine.sdist else index.linux_wheels(files)
+        if not archives:
             return None
         try:
-            reader = engine.read(texts_of(listed[0], engine.wanted, cache))
+            reader = engine.read(texts_of(archives[0], engine.wanted, cache))
         except (index.RefreshError, zipfile.BadZipFile, tarfile.TarError, OSError, SyntaxError) as error:
             said(f"{engine.package} {version}: left out: {error}")
             return None
@@ -153,12 +155,30 @@ def releases_of(engine: Engine, cache: Path, said: Callable[[str], None]) -> lis
         return [release for release in pool.map(read, wanted) if release is not None]
 
 
+def releases_in_git(repository: Path, path: str, read: Callable[[dict[str, str]], Any]) -> list[Release]:
+    """The releases of a project that is on no index, from the tags of a clone of its repository."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(repository), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
+
+    found: dict[Version, Release] = {}
+    for tag in git("tag").split():
+        if re.fullmatch(r"v\d+\.\d+\.\d+", tag):
+            flags = read({path: git("show", f"{tag}:{path}")}).flags()
+            if flags:
+                found[Version(tag)] = Release(tag[1:], git("log", "-1", "--format=%as", tag).strip(), flags, set(), {})
+    return [found[version] for version in sorted(found)]
+
+
 def read_anywhere(engine: Engine, cache: Path) -> set[str]:
     """The environment variables that any module of the newest release names: not all are declared in one place."""
     if not engine.prefixes:
         return set()
     page = json.loads(index.fetch(f"{index.index_url()}/{engine.package}/", {"Accept": index.ACCEPT})[0])
     files = list(index.releases(page, engine.package).values())[-1]
+    if engine.sdist:
+        return set()
     texts = texts_of(index.linux_wheels(files)[0], re.compile(rf"{engine.package}/.*\.(?:py|so\.txt)"), cache)
     name = re.compile(rf"\b(?:{'|'.join(engine.prefixes)})[A-Z0-9_]+\b")
     return {found for text in texts.values() for found in name.findall(text) if not found.endswith("_")}
@@ -229,6 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: up to date or written; 1: `--check` found what would change; 2: the index did not answer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="engines to read again (all)")
+    parser.add_argument("--tgi", metavar="CLONE", help="a clone of text-generation-inference, whose launcher is on no index")
     parser.add_argument("--check", action="store_true", help="say what would change, and write nothing")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in ENGINES]
@@ -236,6 +257,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such table: {', '.join(unknown)} (there are {', '.join(ENGINES)})")
     cache = index.cache_folder().parent / "engines-refresh"
     differ = False
+    if options.tgi:
+        engine = Engine("text-generation-inference", "1.0.0", read_others.TGI, read_others.TgiReader, "clap")
+        told = releases_in_git(Path(options.tgi), "launcher/src/main.rs", read_others.TgiReader)
+        differ |= write(FOLDER / "tgi.json", text_of(document("tgi", engine, told)), options.check)
+        if not options.names:
+            return int(differ and options.check)
     for name in options.names or ENGINES:
         try:
             releases = releases_of(ENGINES[name], cache, lambda text: print(text, file=sys.stderr))  # noqa: T201

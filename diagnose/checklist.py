@@ -233,7 +233,14 @@ def _template(values: _Values) -> str:
     source = values.get("template.source")
     if source == "none":
         return "none: for completions, not for chat"
-    return ", ".join(_told(values, "template.source") + _told(values, "template.tool_format", "tool calls as {}"))
+    return ", ".join(
+        _told(values, "template.source")
+        + (
+            _told(values, "template.tool_format", "tool calls as {}")
+            if values.get("template.tool_format") != "none"
+            else []
+        )
+    )
 
 
 def _launch(values: _Values) -> str:

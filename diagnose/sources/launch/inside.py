@@ -73,6 +73,8 @@ def _path_inside(inside: Inside, model: str) -> Iterator[Reading]:
     if not mount.source:
         yield Unchecked("model files", f"{path[:LONGEST]} lies in a volume that is not a folder of this machine")
         return
+    if mount.made and _is_there(mount.source) is False:
+        yield Fact("deploy.model_in_empty_mount", mount.source[:LONGEST], inside.origin, mount.line)
     rest = path[len(mount.target.rstrip("/")) :].lstrip("/")
     yield Fact(
         "deploy.model_path",

@@ -93,6 +93,8 @@ def scan(path: str) -> Scan:
                 return _zip(file)
             if head[:1] == b"\x80":
                 return _legacy(file)
+    except ImportError as error:
+        return Scan(unread=f"picklescan cannot be imported: {error}")
     except (OSError, ValueError) as error:
         return Scan(problem="unreadable", why=(getattr(error, "strerror", None) or str(error)).lower())
     return Scan(problem="bad-header", why="it begins neither like a zip archive nor like a pickle")

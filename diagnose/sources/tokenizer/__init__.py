@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from diagnose.model import Fact, Output, Reading, Step
 from diagnose.sources import child
-from diagnose.sources.tokenizer import encoding, files, identity, sandbox, special, template, vocabulary
+from diagnose.sources.tokenizer import embedded, encoding, files, identity, sandbox, special, template, vocabulary
 from diagnose.sources.tokenizer.files import Files
 from diagnose.sources.tokenizer.vocabulary import Vocabulary
 
@@ -32,6 +32,7 @@ def read(model: str, environ: Mapping[str, str], folder: str) -> Iterator[Readin
     if not found.folder or found.kind in ("safetensors", "file"):
         return
     if found.kind == "gguf":
+        yield from read_gguf(found.path, found.origin(os.path.basename(found.path)), found.name)
         return
     head = os.path.dirname(found.origin("x"))
     yield from read_folder(found.folder, head, found.name, found.kind)
@@ -50,23 +51,52 @@ def read_folder(path: str, head: str, name: str, kind: str = "folder") -> Iterat
     chosen = template.find(known)
     yield from template.where(known, chosen)
     names = {key: written.text for key, written in special.named(known, found).items()}
-    prompt = ""
+    prompt: list[str] = []
     if chosen.chosen is not None and chosen.chosen.text.strip():
-        tools = next((source for source in chosen.others if source.name == "tool_use"), None)
-        tokens = tuple(found.added) + tuple(names.values())
-        marks = template.marks_of(known, names, tokens)
+        marks = template.marks_of(known, names, tuple(found.added) + tuple(names.values()))
         origin = known.origin(chosen.chosen.file)
-        readings = template.judge(chosen.chosen, tools, marks, origin)
-        for reading in _apart("chat template", readings, sandbox.MEMORY, TEMPLATE_SECONDS):
-            if isinstance(reading, Output) and reading.origin == template.PROMPT:
-                prompt = reading.text
-                continue
+        for reading in _template(chosen.chosen, chosen.others, marks, origin, prompt):
             yield reading
             if isinstance(reading, Fact) and reading.name == "template.turn_end":
                 yield from _stops(str(reading.value), origin, known, found, names)
+    found.ordinary.clear()  # so that the child below is as small as it can be
     if found.document is not None:
-        readings = encoding.judge(known, found, names, prompt)
+        readings = encoding.judge(known, found, names, "".join(prompt))
         yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
+
+
+def read_gguf(path: str, origin: str, name: str) -> Iterator[Reading]:
+    """What the tokenizer inside a GGUF file says. `origin` is the file as a reader should see it."""
+    yield Step("reading the tokenizer in the GGUF file")
+    found = embedded.read(path)
+    if found is None:
+        return
+    yield from embedded.judge(found, origin)
+    yield Fact("template.model_tuned", identity.tuned_for_chat(name, {}), origin)
+    if found.template is None:
+        return
+    marks = template.Marks({f"{key}_token": text for key, text in found.special.items()}, found.tokens)
+    for reading in _template(found.template, found.others, marks, origin, []):
+        yield reading
+        if isinstance(reading, Fact) and reading.name == "template.turn_end":
+            yield from embedded.stops(str(reading.value), found, origin)
+
+
+def _template(
+    chosen: template.Source,
+    others: Iterable[template.Source],
+    marks: template.Marks,
+    origin: str,
+    prompt: list[str],
+) -> Iterator[Reading]:
+    """What the template does, in a child process; the prompt of the plainest conversation is put into `prompt`."""
+    tools = next((source for source in others if source.name == "tool_use"), None)
+    readings = template.judge(chosen, tools, marks, origin)
+    for reading in _apart("chat template", readings, sandbox.MEMORY, TEMPLATE_SECONDS):
+        if isinstance(reading, Output) and reading.origin == template.PROMPT:
+            prompt.append(reading.text)
+        else:
+            yield reading
 
 
 def _apart(what: str, readings: Iterable[Reading], memory: int, seconds: float) -> Iterator[Reading]:

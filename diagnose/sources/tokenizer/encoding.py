@@ -93,8 +93,8 @@ def _around(tokenizer: Tokenizer, vocabulary: Vocabulary, special: Mapping[str, 
     for name, ids in (("before", before), ("behind", behind)):
         texts = [tokenizer.id_to_token(number) or "?" for number in ids]
         yield Fact(f"tokenizer.adds_{name}", " ".join(texts)[:200] or "nothing", vocabulary.origin)
-    eos = vocabulary.id_of(special.get("eos", "")) if special.get("eos") else None
-    bos = vocabulary.id_of(special.get("bos", "")) if special.get("bos") else None
+    eos = tokenizer.token_to_id(special["eos"]) if "eos" in special else None
+    bos = tokenizer.token_to_id(special["bos"]) if "bos" in special else None
     yield Fact("tokenizer.adds_bos", bos is not None and bos in before, vocabulary.origin)
     yield Fact("tokenizer.adds_eos", eos is not None and eos in behind, vocabulary.origin)
 
@@ -133,7 +133,7 @@ def _prompt(tokenizer: Tokenizer, vocabulary: Vocabulary, special: Mapping[str, 
     origin = vocabulary.origin
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids
     yield Fact("template.prompt_tokens", len(ids), origin)
-    bos = vocabulary.id_of(special["bos"]) if special.get("bos") else None
+    bos = tokenizer.token_to_id(special["bos"]) if "bos" in special else None
     if bos is not None:
         full = tokenizer.encode(prompt, add_special_tokens=True).ids
         yield Fact("template.bos_twice_when_encoded", full[:2] == [bos, bos], origin)

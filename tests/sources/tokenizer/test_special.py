@@ -1,0 +1,84 @@
+"""Special tokens in every place where they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.sources.tokenizer.made import byte_level, config, facts, folder, token
+
+
+def test_tokens_with_a_name_are_told_with_their_ids(tmp_path: Path) -> None:
+    """By text, by id, and whether tokenizer.json marks them."""
+    told = facts(folder(tmp_path))
+    assert (told["special.eos.text"], told["special.eos.id"]) == ("<|im_end|>", 260)
+    assert told["special.eos.marked"] is True
+    assert told["special.pad.is_eos"] is False
+    assert told["special.bos.missing"] is True
+    assert told["special.eos.stop_ids"] == "260, 258"
+
+
+def test_the_map_counts_only_without_a_list_of_added_tokens(tmp_path: Path) -> None:
+    """As transformers reads them; the difference is told in both cases."""
+    other = {"eos_token": {"content": "<|endoftext|>", "lstrip": False}}
+    told = facts(folder(tmp_path, special_tokens_map_json=other))
+    assert told["special.eos.text"] == "<|endoftext|>"
+    decoder = {"260": {"content": "<|im_end|>", "special": True}}
+    told = facts(
+        folder(tmp_path, special_tokens_map_json=other, tokenizer_config_json=config(added_tokens_decoder=decoder))
+    )
+    assert told["special.eos.text"] == "<|im_end|>"
+    assert told["special.eos.other_text"] == "<|endoftext|>"
+
+
+def test_a_token_that_no_file_gives_an_id_is_told(tmp_path: Path) -> None:
+    """A misspelt end token."""
+    told = facts(folder(tmp_path, tokenizer_config_json=config(eos_token="<|im_ends|>")))
+    assert told["special.eos.not_in_vocabulary"] is True
+    assert "special.eos.id" not in told
+
+
+def test_stop_ids_that_cannot_end_an_answer_are_told(tmp_path: Path) -> None:
+    """A piece of ordinary text, and an id that the model does not have."""
+    told = facts(folder(tmp_path, generation_config_json={"eos_token_id": [2, 260]}))
+    assert (told["special.eos.stop_is_text"], told["special.eos.stop_is_text_id"]) == ("#", 2)
+    told = facts(folder(tmp_path, generation_config_json={"eos_token_id": 5000}))
+    assert told["special.eos.stop_outside"] == 5000
+    healthy = facts(folder(tmp_path))
+    assert not {"special.eos.stop_is_text", "special.eos.stop_outside"} & healthy.keys()
+
+
+def test_without_a_generation_config_the_model_config_counts(tmp_path: Path) -> None:
+    """As generate() takes its settings."""
+    told = facts(folder(tmp_path, generation_config_json=None))
+    assert told["special.eos.stop_ids"] == "260"
+
+
+def test_a_token_with_two_ids_is_told_with_what_has_the_other(tmp_path: Path) -> None:
+    """tokenizer_config.json and tokenizer.json of different models."""
+    decoder = {"258": {"content": "<|im_end|>", "special": True}, "259": {"content": "<|im_start|>", "special": True}}
+    told = facts(folder(tmp_path, tokenizer_config_json=config(added_tokens_decoder=decoder)))
+    assert told["conflict.0.token"] == "<|im_end|>"
+    assert (told["conflict.0.id"], told["conflict.0.other_id"]) == (258, 260)
+    assert told["conflict.0.taken_by"] == "<|endoftext|>"
+    assert "conflict.1.token" not in told
+
+
+def test_odd_values_are_passed_over(tmp_path: Path) -> None:
+    """Numbers, lists and nulls where a token should be."""
+    odd = config(
+        eos_token=5, pad_token=["x"], bos_token={"content": None}, added_tokens_decoder={"x": 1, "²": {}, "3": None}
+    )
+    told = facts(
+        folder(tmp_path, tokenizer_config_json=odd, generation_config_json={"eos_token_id": ["a", True, None]})
+    )
+    assert told["special.eos.missing"] is True
+    assert "special.eos.stop_ids" not in told
+
+
+def test_a_token_that_is_not_marked_as_special_is_told(tmp_path: Path) -> None:
+    """It would be written into answers."""
+    document = byte_level()
+    document["added_tokens"][2] = token("<|im_end|>", 260, special=False)
+    told = facts(folder(tmp_path, tokenizer_json=document))
+    assert told["special.eos.marked"] is False
+    assert told["template.turn_end_marked"] is False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from diagnose import engines
 from diagnose.model import Fact, Reading, Step, Unchecked
+from diagnose.sources import jsonfile
 from diagnose.sources.launch import arguments, config_files, meant, words
 from diagnose.sources.launch.arguments import Given, Stray
 from diagnose.sources.launch.programs import Launch
@@ -44,7 +46,7 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
     yield from meant.read(given, launch.program, launch.engine, launch.assigned, origin)
     yield from words.read(launch.words, given, origin)
     yield from _model(launch, given, told.others, origin)
-    yield from _adapters(given, origin)
+    yield from _adapters(given, folder, origin, inside)
     if not inside:
         yield from _paths(given, folder, origin)
         yield from _interpreter(launch, folder, origin)
@@ -114,6 +116,13 @@ def _model(launch: Launch, given: Sequence[Given], others: Sequence[Stray], orig
     if flag is not None and named is not None and flag.known and named.known:
         yield Fact("launch.model_twice", named.text[:LONGEST], origin, named.line)
         yield Fact("launch.model_flag", flag.value[:LONGEST], flag.origin or origin, flag.line)
+    if named is not None or (flag is not None and not flag.origin):
+        yield Fact(
+            "launch.model_by",
+            "word" if named is not None else "flag",
+            origin,
+            named.line if named else flag.line if flag else 0,
+        )
     chosen = named or (Word(flag.values[0], flag.line, known=flag.known) if flag else None)
     if chosen is not None and chosen.known and chosen.text:
         yield Fact("launch.model", chosen.text[:4000], origin, chosen.line)
@@ -149,42 +158,58 @@ def _swallowed(given: Sequence[Given], origin: str) -> Iterator[Reading]:
                 return
 
 
-def _adapters(given: Sequence[Given], origin: str) -> Iterator[Reading]:
-    """LoRA adapters: `name=path`, JSON with name and path, or a path alone."""
-    import json
-
+def _adapters(given: Sequence[Given], folder: str, origin: str, inside: bool) -> Iterator[Reading]:
+    """LoRA adapters of the command: `name=path`, JSON with both, or a path alone; and the rank of those that lie here."""
     number = 0
     for flag in given:
         if flag.name not in ("lora_modules", "lora_paths", "lora", "lora_adapters") or not flag.known:
             continue
-        for value in [
+        place = flag.origin or origin
+        values = [
             part for item in flag.values for part in (item.split(",") if flag.name == "lora_adapters" else [item])
-        ][:50]:
-            name, path = "", value
-            if value.startswith("{"):
-                try:
-                    told = json.loads(value)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(told, dict):
-                    name, path = (
-                        str(told.get("name") or told.get("lora_name") or ""),
-                        str(told.get("path") or told.get("lora_path") or ""),
-                    )
-            elif "=" in value:
-                name, _, path = value.partition("=")
+        ]
+        for value in values[:50]:
+            name, path = adapter(value)
+            key = f"launch.adapter.{number}"
             if name:
-                yield Fact(f"launch.adapter.{number}.name", name[:LONGEST], flag.origin or origin, flag.line)
+                yield Fact(f"{key}.name", name[:LONGEST], place, flag.line)
             if path:
-                yield Fact(f"launch.adapter.{number}.path", path[:LONGEST], flag.origin or origin, flag.line)
+                yield Fact(f"{key}.path", path[:LONGEST], place, flag.line)
+                if not inside and flag.name != "lora":
+                    yield from _adapter_files(key, path, folder, place, flag.line)
                 number += 1
-        if flag.name == "lora_modules" and any("=" not in value and not value.startswith("{") for value in flag.values):
-            yield Fact(
-                "launch.adapter_without_name",
-                next(v for v in flag.values if "=" not in v)[:LONGEST],
-                flag.origin or origin,
-                flag.line,
-            )
+        nameless = next((value for value in flag.values if "=" not in value and not value.startswith("{")), "")
+        if flag.name == "lora_modules" and nameless:
+            yield Fact("launch.adapter_without_name", nameless[:LONGEST], place, flag.line)
+
+
+def adapter(value: str) -> tuple[str, str]:
+    """Name and path of an adapter as vLLM's --lora-modules and SGLang's --lora-paths take it."""
+    if not value.startswith("{"):
+        name, given, path = value.partition("=")
+        return (name, path) if given else ("", value)
+    try:
+        told = json.loads(value)
+    except (ValueError, RecursionError):
+        return "", ""
+    if not isinstance(told, dict):
+        return "", ""
+    return str(told.get("name") or told.get("lora_name") or ""), str(told.get("path") or told.get("lora_path") or "")
+
+
+def _adapter_files(key: str, path: str, folder: str, origin: str, line: int) -> Iterator[Reading]:
+    """Whether an adapter's folder is there, and its rank."""
+    if not path.startswith(("/", "./", "../", "~/")) and not os.path.isdir(os.path.join(folder, path)):
+        return
+    yield Step(f"looking at the adapter {path[:LONGEST]}")
+    whole = os.path.join(folder, os.path.expanduser(path))
+    if there(whole) is False:
+        yield Fact(f"{key}.missing", path[:LONGEST], origin, line)
+        return
+    loaded = jsonfile.load(os.path.join(whole, "adapter_config.json"), 1 << 20)
+    rank = loaded.value.get("r") if isinstance(loaded.value, dict) else None
+    if isinstance(rank, int) and not isinstance(rank, bool) and 0 < rank < 100_000:
+        yield Fact(f"{key}.rank", rank, f"{path[:LONGEST]}/adapter_config.json", loaded.line)
 
 
 def _paths(given: Sequence[Given], folder: str, origin: str) -> Iterator[Reading]:

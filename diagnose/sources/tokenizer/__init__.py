@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
-from diagnose.model import Fact, Output, Reading, Step
+from diagnose.model import Fact, Output, Reading, Step, Unchecked
 from diagnose.sources import child
 from diagnose.sources.tokenizer import embedded, encoding, files, identity, sandbox, special, template, vocabulary
 from diagnose.sources.tokenizer.files import Files
@@ -95,8 +95,11 @@ def _template(
     for reading in _apart("chat template", readings, sandbox.MEMORY, TEMPLATE_SECONDS):
         if isinstance(reading, Output) and reading.origin == template.PROMPT:
             prompt.append(reading.text)
-        else:
-            yield reading
+            continue
+        yield reading
+        if isinstance(reading, Unchecked):  # it was broken off from outside, in the middle of one operation
+            yield Fact("template.case.whole.result", "endless", origin)
+            yield Fact("template.case.whole.message", reading.why, origin)
 
 
 def _apart(what: str, readings: Iterable[Reading], memory: int, seconds: float) -> Iterator[Reading]:

@@ -75,7 +75,10 @@ def compiled(text: str) -> tuple[Template | None, Rendered]:
     from jinja2 import TemplateSyntaxError
 
     try:
-        return environment().from_string(text), Rendered()
+        with _time_limit(SECONDS_EACH):  # Jinja works out what is constant at once
+            return environment().from_string(text), Rendered()
+    except _Slow:
+        return None, Rendered(problem="endless", message=f"it took more than {SECONDS_EACH:g} s to read it")
     except TemplateSyntaxError as error:
         return None, Rendered(problem="syntax", message=str(error.message)[:300], line=error.lineno)
     except (RecursionError, MemoryError) as error:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _BASIC = ("plain", "turns", "chinese", "emoji")
 """Conversations that every chat template is made for."""
+MOST_ENDLESS = 2
+"""After so many conversations without an end the others are not tried."""
 PROMPT = "rendered"
 """The origin of an Output that hands the first prompt on to the tokenizer; it goes no further."""
 
@@ -156,6 +158,8 @@ class _Tried:
             result = self._render(conversation, add_generation_prompt=True)
             self._results[conversation.name] = result
             yield from self._told(conversation, result)
+            if sum(result.problem == "endless" for result in self._results.values()) >= MOST_ENDLESS:
+                return
         yield from self._summary()
         yield from self._prompt()
         yield from self._turn_end()

@@ -1357,6 +1357,7 @@ MEMORY: tuple[FactKind, ...] = (
         ("model.cache.state_bytes", "bytes", "what one sequence keeps however long it is, in the model's dtype"),
         ("model.cache.assumed", "flag", "whether the model type is not known and the common formula was taken for its standard keys"),
         ("model.parameters", "number", "parameters of the language model, counted from the config"),
+        ("model.expert_width", "number", "width inside one expert"),
     ),
 )  # fmt: skip
 

@@ -23,20 +23,25 @@ def main() -> None:
     keys, types = {}, {}
     for release in releases:
         for key in _lora_keys(folders[release]):
-            keys.setdefault(key, str(release))
+            keys.setdefault(key, _minor(release))
         for name in _types(folders[release]):
-            types.setdefault(name, str(release))
+            types.setdefault(name, _minor(release))
     place = os.path.join(os.path.dirname(os.path.abspath(__file__)), "adapters.json")
     found: dict[str, Any] = {
         "source": "https://pypi.org/project/peft/",
         "date": datetime.date.today().isoformat(),
-        "note": "first of these releases that knows it; what the oldest knows may be older",
-        "releases": [str(release) for release in releases],
+        "note": "first minor release of these that knows it; what the oldest knows may be older",
+        "releases": [_minor(release) for release in releases],
         "types": types,
         "lora_keys": keys,
     }
     with open(place, "w", encoding="utf-8") as file:
         file.write(json.dumps(found, indent=1) + "\n")
+
+
+def _minor(release: Version) -> str:
+    """The first release of a minor one: what came is new there, whichever of its patches was read."""
+    return f"{release.major}.{release.minor}.0"
 
 
 def _lora_keys(folder: str) -> list[str]:

@@ -40,6 +40,9 @@ ACTIVATIONS = frozenset(
 )
 """Keys of ACT2CLS in transformers/activations.py; what is called otherwise is not found there."""
 
+OTHER_ACTIVATIONS = frozenset(("swiglu", "geglu", "reglu", "glu", "squared_relu", "situ", "fused_swiglu", "gelu_tanh"))
+"""Names that models with code of their own write; nothing is said of them."""
+
 MOST_WRONG = 20
 
 
@@ -59,7 +62,7 @@ def _wrong_values(config: Config, text: Text, origin: str) -> Iterator[Fact]:
     index = 0
     for prefix, part in _parts(config, text):
         for key, value in part.items():
-            wants = _wanted(key, value)
+            wants = _wanted(key, value, part is text.value)
             if not wants or index >= MOST_WRONG:
                 continue
             label = f"config.wrong.{index}"
@@ -75,10 +78,13 @@ def _parts(config: Config, text: Text) -> list[tuple[str, Config]]:
     return [*whole, (".".join(text.path) + ".", text.value)] if text.path else whole
 
 
-def _wanted(key: str, value: object) -> str:
-    """What a key should hold instead; empty if its value is of the right type, or nobody knows."""
+def _wanted(key: str, value: object, of_text: bool) -> str:
+    """What a key should hold instead; empty if its value is of the right type, or nobody knows.
+
+    Beside a language model's own part the whole config may leave its numbers empty.
+    """
     if key in WHOLE:
-        return _wanted_number(key, value)
+        return "" if value is None and not of_text else _wanted_number(key, value)
     if key in FRACTIONS and isinstance(value, (str, bool, dict)) and not _is_tagged(value):
         return "a number"
     if key in FLAGS and isinstance(value, (str, list, dict)):
@@ -202,7 +208,7 @@ def _words(config: Config, text: Text, origin: str) -> Iterator[Fact]:
     activation = text.value.get(
         "hidden_act", text.value.get("activation_function", text.value.get("hidden_activation"))
     )
-    if isinstance(activation, str) and activation:
+    if isinstance(activation, str) and activation and activation not in OTHER_ACTIVATIONS:
         yield Fact("model.activation", activation[:60], origin)
         yield Fact("model.activation_known", activation in ACTIVATIONS, origin)
     if "quantization_config" in config:

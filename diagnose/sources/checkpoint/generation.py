@@ -72,12 +72,11 @@ def wrong(value: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("temperature", _temperature(value)),
         ("top_p", _within(value.get("top_p"), 0, 1)),
         ("min_p", _within(value.get("min_p"), 0, 1)),
-        ("top_k", _whole(value.get("top_k"), 0)),
+        ("top_k", _whole(value.get("top_k"), 0) if value.get("do_sample") is True else ""),
         ("repetition_penalty", _above(value.get("repetition_penalty"), 0)),
         ("max_new_tokens", _whole(value.get("max_new_tokens"), 1)),
         ("num_beams", _whole(value.get("num_beams"), 1)),
         ("num_return_sequences", _sequences(value)),
-        ("do_sample", _flag(value.get("do_sample"))),
         ("eos_token_id", _id(value.get("eos_token_id"))),
         ("bos_token_id", _id(value.get("bos_token_id"))),
         ("pad_token_id", _id(value.get("pad_token_id"))),
@@ -127,10 +126,6 @@ def _sequences(value: Mapping[str, Any]) -> str:
     if beams == 1:
         return "" if value.get("do_sample") is True else "1, unless it samples or searches with beams"
     return f"at most num_beams ({beams})" if count > beams else ""
-
-
-def _flag(value: Any) -> str:
-    return "" if value is None or isinstance(value, bool) else "true or false"
 
 
 def _id(value: Any) -> str:

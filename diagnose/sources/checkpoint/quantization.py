@@ -89,8 +89,14 @@ def declared(found: Found, config: Config, text: Text) -> tuple[Mapping[str, Any
     """The quantization config and the file that it is in; None where there is none."""
     for part in (config, text.value):
         for key in ("quantization_config", "compression_config"):
-            if isinstance(part.get(key), dict):
-                return part[key], "config.json"
+            told = part.get(key)
+            if isinstance(told, dict) and not (
+                isinstance(config.get("quantization"), dict) and "quant_method" not in told
+            ):
+                return told, "config.json"
+    own = config.get("quantization")
+    if isinstance(own, dict) and "group_size" in own and "bits" in own:
+        return {"quant_method": "mlx"} | own, "config.json"
     for name in BESIDE:
         if name in found.names:
             value = jsonfile.load(os.path.join(found.folder, name), 4 << 20).value

@@ -18,6 +18,14 @@ KNOWN = frozenset(("default", "linear", "dynamic", "yarn", "longrope", "llama3",
 """The kinds that the newest transformers computes itself; models with code of their own bring others."""
 OWN = frozenset(("su", "mrope", "deepseek_yarn", "deepseek_llama_scaling", "ntk", "xdrope", "ernie", "telechat3-yarn"))
 """Further kinds that published configs write: an engine or the model's own code reads them."""
+BASES_OF_4: Mapping[str, float] = {
+    "apertus": 12e6, "bitnet": 5e5, "blt": 5e5, "ernie4_5": 5e5, "ernie4_5_moe": 5e5, "falcon_h1": 1e5,
+    "flex_olmo": 5e5, "fuyu": 25e3, "gemma3_text": 1e6, "gemma3n_text": 1e6, "gpt_oss": 15e4, "helium": 1e5,
+    "lfm2": 1e6, "llama4_text": 5e5, "longcat_flash": 1e7, "minimax": 1e6, "mixtral": 1e6, "persimmon": 25e3,
+    "phimoe": 1e6, "qwen2_vl": 1e6, "qwen2_vl_text": 1e6, "qwen2_5_vl": 1e6, "qwen2_5_vl_text": 1e6,
+    "qwen3_vl_text": 5e6, "qwen3_vl_moe_text": 5e6, "smollm3": 2e6,
+}  # fmt: skip
+"""The base that a type's class has in transformers 4.57 where config.json names none; of all others 10,000."""
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "linear": ("factor",),
     "dynamic": ("factor",),
@@ -132,7 +140,11 @@ def _form(text: Mapping[str, Any], origin: str) -> Iterator[Fact]:
     new, old = text.get("rope_parameters"), text.get("rope_scaling")
     if isinstance(new, dict) and new:
         yield Fact("rope.form", "both" if isinstance(old, dict) and old else "rope_parameters", origin)
-        yield Fact("rope.theta_only_inside", text.get("rope_theta") is None and _theta(new) is not None, origin)
+        base = _theta(new)
+        if isinstance(base, (int, float)) and text.get("rope_theta") is None:
+            own = BASES_OF_4.get(str(text.get("model_type")), 10_000.0)
+            yield Fact("rope.theta_lost_before_5", base != own, origin)
+            yield Fact("rope.theta_before_5", own, origin)
     elif isinstance(old, dict):
         yield Fact("rope.form", "rope_scaling" if old else "empty", origin)
     theta = text.get("rope_theta")
@@ -155,7 +167,7 @@ def _positions(merged: Mapping[str, Any]) -> int | None:
 def context(text: Mapping[str, Any], values: Mapping[str, Any]) -> int | None:
     """The longest context in tokens, as vLLM derives it (config/model.py, _get_and_verify_max_len).
 
-    Up to 0.20 vLLM took the original length times the factor for YaRN, newer releases take max_position_embeddings as
+    Earlier releases of vLLM took the original length times the factor for YaRN, 0.33 takes max_position_embeddings as
     it stands: the longer of both is told, as some engine allows it.
     """
     known = [value for key in POSITIONS if (value := number(text, key)) is not None and value > 0]

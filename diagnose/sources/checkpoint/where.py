@@ -59,7 +59,7 @@ class Found(Struct, frozen=True):
     @property
     def name(self) -> str:
         """The last part of the id or path, for people."""
-        text = self.id or self.path or self.asked
+        text = self.id or self.path or self.asked.rstrip("/")
         return os.path.basename(text.rstrip("/")) or text
 
     @property
@@ -71,7 +71,8 @@ class Found(Struct, frozen=True):
 
     def origin(self, name: str) -> str:
         """A file of the model as a reader should see it: `Qwen3-8B/config.json`."""
-        head = self.name if self.kind in ("folder", "adapter") else os.path.basename(self.folder)
+        own = self.kind in ("folder", "adapter") or bool(self.id)
+        head = self.name if own else os.path.basename(self.folder)
         return f"{head}/{name}" if head else name
 
 

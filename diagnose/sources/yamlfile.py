@@ -102,7 +102,10 @@ def parse(data: bytes) -> Documents:
         finally:
             loader.dispose()
     except _RefusedError as error:
-        return Documents(error=error.args[0], line=error.line)
+        message = error.args[0]
+        if message == _ODD_KEY and "{{" in text:
+            message = _TEMPLATE
+        return Documents(error=f"{message} (line {error.line})", line=error.line)
     except yaml.YAMLError as error:
         return Documents(error=_problem(error, text), line=_line_of(error, text))
     except (RecursionError, ValueError) as error:
@@ -131,6 +134,10 @@ def _beyond_limits(events: Any) -> tuple[str, int]:
         if number > MOST_EVENTS:
             return f"it has more than {MOST_EVENTS:,} entries", event.start_mark.line + 1
     return "", 0
+
+
+_TEMPLATE = "it is a template ({{ … }}), not YAML: render it first, as `helm template` does"
+_ODD_KEY = "a list or mapping stands for a key"
 
 
 class _Converter:
@@ -166,12 +173,16 @@ class _Converter:
         return Node(self._scalar(source), line, source.value, quoted)
 
     def _mapping(self, source: Any, line: int) -> Node:
+        import yaml
+
         entries: dict[str, Node] = {}
         merged: list[Node] = []
         keys: dict[str, int] = {}
         for key_node, value_node in source.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _RefusedError(_ODD_KEY, key_node.start_mark.line + 1)
             value = self.node(value_node)
-            name = key_node.value if isinstance(key_node.value, str) else "?"
+            name = key_node.value
             if name == "<<" and key_node.tag.endswith(":merge"):
                 merged += value.list() or [value]
                 continue
@@ -210,5 +221,5 @@ def _problem(error: Any, text: str) -> str:
     problem = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
     line = _line_of(error, text)
     if "{{" in text:
-        return f"it is a template ({{{{ … }}}}), not YAML: render it first, as `helm template` does (line {line})"
+        return f"{_TEMPLATE} (line {line})"
     return f"{problem} (line {line})"

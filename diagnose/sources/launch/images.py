@@ -60,10 +60,12 @@ _KNOWN = (
 _VERSION = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:\.?(?:post|rc)\d+)?)(?=$|[-_.])")
 _ACCELERATORS = (
     (re.compile(r"rocm|(?<![a-z])mi\d{3}"), "rocm"),
-    (re.compile(r"(?<![a-z])xpu|intel|sycl"), "xpu"),
+    (re.compile(r"gaudi|hpu"), "hpu"),
+    (re.compile(r"(?<![a-z])cpu|xeon"), "cpu"),
+    (re.compile(r"(?<![a-z])xpu|intel|sycl|openvino"), "xpu"),
     (re.compile(r"musa"), "musa"),
     (re.compile(r"vulkan"), "vulkan"),
-    (re.compile(r"(?<![a-z])cpu|xeon"), "cpu"),
+    (re.compile(r"neuron|inferentia"), "neuron"),
     (re.compile(r"npu|ascend|(?<![a-z])a[23](?![a-z0-9])|cann"), "npu"),
     (re.compile(r"cuda|(?<![a-z])cu1\d\d"), "cuda"),
 )

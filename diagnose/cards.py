@@ -23,11 +23,15 @@ OFFERED = 0.975
 
 
 class Card(Struct, frozen=True):
-    """A GPU: its name, its memory as the driver lists it and as CUDA offers it to a program, in bytes."""
+    """A GPU: its name, its memory as the driver lists it and as CUDA offers it to a program, in bytes.
+
+    `capability` is its compute capability where the name tells it; empty for AMD's and for a bare size.
+    """
 
     name: str
     memory: int
     offered: int
+    capability: str = ""
 
 
 class UnknownCardError(ValueError):
@@ -65,15 +69,22 @@ def card_of(name: str) -> Card:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise UnknownCardError(f"{name!r} is no GPU that is known.{hint} A size such as 24GB works too")
     memory = row["memory"] * MIB
-    return Card(row["name"], memory, int(row["cuda"] * GIB) if "cuda" in row else int(memory * OFFERED))
+    offered = int(row["cuda"] * GIB) if "cuda" in row else int(memory * OFFERED)
+    return Card(row["name"], memory, offered, capability(row["name"]))
 
 
 def of_machine(name: str, memory: int) -> Card:
     """A card of this machine: its name and the memory that the driver told of it, in bytes."""
     row = _row(name)
     if row is not None and "cuda" in row and abs(row["memory"] * MIB - memory) < memory // 20:
-        return Card(name, memory, min(memory, int(row["cuda"] * GIB)))
-    return Card(name, memory, int(memory * OFFERED))
+        return Card(name, memory, min(memory, int(row["cuda"] * GIB)), capability(name))
+    return Card(name, memory, int(memory * OFFERED), capability(name))
+
+
+def capability(name: str) -> str:
+    """The compute capability of a name, by dataset/compat/gpus.json; empty if it is not there."""
+    words = set(_words(name))
+    return next((row["compute_capability"] for row in _capabilities() if set(_words(row["name"])) <= words), "")
 
 
 def nearest(name: str) -> list[str]:
@@ -116,12 +127,21 @@ def _row(name: str) -> dict[str, Any] | None:
 
 @cache
 def _rows() -> Sequence[dict[str, Any]]:
-    """The rows of the table; none if it is not there."""
+    return _read("gpus.json", "rows")
+
+
+@cache
+def _capabilities() -> Sequence[dict[str, Any]]:
+    return _read(os.path.join("compat", "gpus.json"), "gpus")
+
+
+def _read(name: str, key: str) -> list[dict[str, Any]]:
+    """The rows of a table; none if it is not there."""
     import msgspec
 
     try:
-        with open(os.path.join(bundled("dataset"), "gpus.json"), "rb") as file:
-            rows: list[dict[str, Any]] = msgspec.json.decode(file.read())["rows"]
+        with open(os.path.join(bundled("dataset"), name), "rb") as file:
+            rows: list[dict[str, Any]] = msgspec.json.decode(file.read())[key]
             return rows
     except (OSError, KeyError, TypeError, msgspec.DecodeError):
         return []

@@ -15,7 +15,7 @@ from diagnose import facts as catalogue
 from diagnose import memory
 from diagnose.memory.cache import cache_groups
 from diagnose.memory.parameters import TRAITS, parameters
-from diagnose.memory.stored import LLAMA_CPP, STATIC, TRANSFORMERS, sequence_bytes, value_bytes, vllm
+from diagnose.memory.stored import LLAMA_CPP, PLAIN, STATIC, TRANSFORMERS, sequence_bytes, value_bytes, vllm
 
 MEASURED = json.loads((Path(__file__).parent / "real" / "measured.json").read_text())["rows"]
 LLAMA_3_8B = {
@@ -65,7 +65,7 @@ def test_at_least_ninety_caches_and_sixty_parameter_counts_are_proved() -> None:
 def test_llama_3_8b_keeps_128_kib_of_a_token() -> None:
     """2 × 8 heads × 128 values × 32 layers × 2 bytes; and it has 8,030,261,248 parameters, as its files have."""
     groups = cache_groups(LLAMA_3_8B)
-    assert sequence_bytes(groups, 1, 2, LLAMA_CPP) == 128 * 1024
+    assert sequence_bytes(groups, 1, 2, PLAIN) == 128 * 1024
     assert parameters(LLAMA_3_8B) == 8_030_261_248
 
 
@@ -84,16 +84,16 @@ def test_mla_is_kept_compressed_or_expanded() -> None:
     }
     (group,) = cache_groups(config)
     assert (group.kind, group.values_per_token, group.expanded_per_token) == ("mla", 576, 128 * 320)
-    whole = sequence_bytes([group], 1000, 2, LLAMA_CPP)
+    whole = sequence_bytes([group], 1000, 2, PLAIN)
     assert whole == 1000 * 61 * 576 * 2
-    assert sequence_bytes([group], 1000, 2, LLAMA_CPP, shards=8) == whole
+    assert sequence_bytes([group], 1000, 2, PLAIN, shards=8) == whole
 
 
 def test_heads_are_shared_among_cards_and_repeated_beyond() -> None:
     """Eight key-value heads on 4 cards are two each; on 16 cards every card still keeps one."""
     groups = cache_groups(LLAMA_3_8B)
-    whole = sequence_bytes(groups, 100, 2, LLAMA_CPP)
-    shares = [sequence_bytes(groups, 100, 2, LLAMA_CPP, shards=count) for count in (1, 2, 4, 8, 16)]
+    whole = sequence_bytes(groups, 100, 2, PLAIN)
+    shares = [sequence_bytes(groups, 100, 2, PLAIN, shards=count) for count in (1, 2, 4, 8, 16)]
     assert shares == [whole, whole // 2, whole // 4, whole // 8, whole // 8]
 
 
@@ -123,7 +123,7 @@ def test_a_dtype_that_nobody_knows_has_no_size() -> None:
 def test_a_plain_decoder_of_an_unknown_type_gets_the_common_formula_marked_so() -> None:
     """Standard keys are enough, and the facts say that it was assumed."""
     config = {**LLAMA_3_8B, "model_type": "newllm"}
-    assert sequence_bytes(cache_groups(config), 1, 2, LLAMA_CPP) == 128 * 1024
+    assert sequence_bytes(cache_groups(config), 1, 2, PLAIN) == 128 * 1024
     assert all(group.assumed for group in cache_groups(config))
     told = {fact.name: fact.value for fact in memory.facts(config, "config.json")}
     assert told["model.cache.assumed"] is True
@@ -186,7 +186,7 @@ def test_nonsense_in_a_config_never_raises(row: dict[str, Any], keys: dict[str, 
     for group in cache_groups(config):
         assert group.layers > 0
         assert group.values_per_token >= 0
-        assert sequence_bytes([group], 100, 2, LLAMA_CPP) >= 0
+        assert sequence_bytes([group], 100, 2, PLAIN) >= 0
     list(memory.facts(config, "x"))
     parameters(config)
 
@@ -197,7 +197,7 @@ def test_more_tokens_never_take_less_and_more_cards_never_more(
 ) -> None:
     """Of any architecture, in any layout."""
     groups = cache_groups(row["given"])
-    for layout in (TRANSFORMERS, STATIC, LLAMA_CPP, vllm(64)):
+    for layout in (TRANSFORMERS, STATIC, PLAIN, LLAMA_CPP, vllm(64)):
         whole = sequence_bytes(groups, tokens, 2, layout)
         assert sequence_bytes(groups, tokens + more, 2, layout) >= whole
         assert sequence_bytes(groups, tokens, 2, layout, shards=cards) <= whole

@@ -13,7 +13,7 @@ from typing import Any
 from diagnose.memory.cache import CacheGroup, cache_groups
 from diagnose.memory.parameters import parameters
 from diagnose.memory.shape import shape
-from diagnose.memory.stored import LLAMA_CPP, sequence_bytes, value_bytes
+from diagnose.memory.stored import PLAIN, sequence_bytes, value_bytes
 from diagnose.model import Fact
 
 __all__ = ["CacheGroup", "cache_groups", "facts"]
@@ -22,6 +22,7 @@ __all__ = ["CacheGroup", "cache_groups", "facts"]
 def facts(config: Mapping[str, Any], origin: str) -> Iterator[Fact]:
     """What a config.json tells of the cache and the parameters, as facts. Nothing is raised; what is not known is left out."""
     groups = cache_groups(config)
+    found = shape(config)
     seen: dict[str, int] = {}
     for group in groups:
         seen[group.kind] = seen.get(group.kind, 0) + 1
@@ -30,14 +31,17 @@ def facts(config: Mapping[str, Any], origin: str) -> Iterator[Fact]:
     count = parameters(config)
     if count is not None:
         yield Fact("model.parameters", count, origin)
-    if groups and shape(config) is not None:
+    width = found.number("moe_intermediate_size") or found.number("intermediate_size") if found else None
+    if found is not None and width and found.number("num_experts_per_tok"):
+        yield Fact("model.expert_width", width, origin)
+    if groups and found is not None:
         value = value_bytes(dtype_of(config)) or Fraction(2)
         yield Fact("model.cache.assumed", any(group.assumed for group in groups), origin)
         per_token = sum(
             group.layers * (group.values_per_token + group.index_per_token) for group in groups if group.kind != "cross"
         )
         yield Fact("model.cache.values_per_token", per_token, origin)
-        state = sequence_bytes([group for group in groups if not group.values_per_token], 0, value, LLAMA_CPP)
+        state = sequence_bytes([group for group in groups if not group.values_per_token], 0, value, PLAIN)
         if state:
             yield Fact("model.cache.state_bytes", state, origin)
 

@@ -73,7 +73,10 @@ TRANSFORMERS = Layout("transformers", window_extra=-1, whole_kernel=True)
 """DynamicCache: a window's layer keeps window − 1 tokens after a step (transformers/cache_utils.py)."""
 STATIC = Layout("transformers, static cache", whole_kernel=True)
 """StaticCache: a window's layer has room for the window, or for the longest sequence if that is shorter."""
-LLAMA_CPP = Layout("llama.cpp")
+PLAIN = Layout("plain")
+"""Every token, one by one."""
+LLAMA_CPP = Layout("llama.cpp", 256, window_extra=512)
+"""llama.cpp: rows in steps of 256; a window's layer has room for the window and one batch more (src/llama-kv-cache-iswa.cpp)."""
 
 
 def vllm(batched_tokens: int, block: int = 16) -> Layout:

@@ -200,20 +200,16 @@ def _unknown(found: Judged, table: Table, one: Given) -> None:
         found.add(f"launch.ambiguous.{one.number}.flag", one.flag, one.line)
         found.add(f"launch.ambiguous.{one.number}.could_be", ", ".join(sorted(beginnings)[:6]), one.line)
         return
+    if _foreign(found, one):
+        return
     found.add(f"launch.unknown.{one.number}.flag", one.flag, one.line)
-    found.add(
-        f"launch.unknown.{one.number}.nearest",
-        _other_engine(found, table, one) or nearest(table, one.flag, found.at),
-        one.line,
-    )
+    found.add(f"launch.unknown.{one.number}.nearest", nearest(table, one.flag, found.at), one.line)
 
 
-def _other_engine(found: Judged, table: Table, one: Given) -> str:
-    """The flag of this engine for what a flag of another engine sets; tells whose flag it is."""
+def _foreign(found: Judged, one: Given) -> bool:
+    """Whether this is another engine's flag for something that this engine sets too, by another name."""
     for other in ("vllm", "sglang", "llama.cpp", "tgi"):
-        if other == found.engine:
-            continue
-        foreign = engines.table(other)
+        foreign = engines.table(other) if other != found.engine else None
         hit = foreign.find(one.flag) if foreign else None
         if hit is None or hit.short:
             continue
@@ -221,9 +217,11 @@ def _other_engine(found: Judged, table: Table, one: Given) -> str:
             (pair[found.engine] for pair in EQUALS if pair.get(other) == hit.flag.flag and found.engine in pair), ""
         )
         if here:
-            found.add(f"launch.unknown.{one.number}.of", other, one.line)
-            return here
-    return ""
+            found.add(f"launch.foreign.{one.number}.flag", one.flag, one.line)
+            found.add(f"launch.foreign.{one.number}.of", other, one.line)
+            found.add(f"launch.foreign.{one.number}.here", here, one.line)
+            return True
+    return False
 
 
 def nearest(table: Table, written: str, at: int | None) -> str:
@@ -390,8 +388,8 @@ def _variable(found: Judged, table: Table, variable: str, number: str, line: int
         return False
     span = document.environment.get(variable)
     if span is None:
-        at = found.at if found.at is not None else len(table.releases) - 1
-        there = [name for name, told in document.environment.items() if table.within(told, at)]
+        place = found.at if found.at is not None else len(table.releases) - 1
+        there = [name for name, told in document.environment.items() if table.within(told, place)]
         close = get_close_matches(variable, [*there, *document.read_elsewhere], 1, 0.88)
         if not close or table.is_beyond(found.version):
             return False

@@ -1270,6 +1270,7 @@ DEPLOY: tuple[FactKind, ...] = (
         ("deploy.cache_path", "text", "where it lies on this machine"),
         ("deploy.env_file_missing", "text", "a file of variables that is not there"),
         ("deploy.variable_unset", "text", "variables in a Compose file that nobody sets, so that nothing is put for them"),
+        ("deploy.variable_empty", "text", "variables that nobody sets and that only become variables of the container"),
         ("deploy.variable_required", "text", "variables that a Compose file asks for (${NAME:?…}) and nobody sets"),
         ("deploy.env_elsewhere.*", "flag", "a variable whose value a pod takes from a secret or config map"),
         ("deploy.health_budget", "number", "seconds after which Docker calls the container unhealthy, if it does not answer"),

@@ -129,6 +129,13 @@ def _wanted(known: _Known) -> int | None:
         if (known.whole("deploy.nodes") or 1) > 1:
             return None
         return tensor * pipeline * data
+    told = any(
+        known.text(name) == "nnodes"
+        for name in known.names()
+        if name.startswith("launch.given.") and name.endswith(".name")
+    )
+    if (told or (known.whole("deploy.nodes") or 1) > 1) and known.whole("launch.arg.nnodes") is None:
+        return None
     total = tensor * pipeline * (1 if known.yes("launch.arg.enable_dp_attention") else data)
     return -(-total // nodes) if nodes > 0 else None
 

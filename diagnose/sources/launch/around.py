@@ -21,8 +21,10 @@ MOST_DEEP = 3
 _COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 
-def file(path: str, environ: Mapping[str, str], folder: str, service: str = "") -> Iterator[Reading]:
-    """Read a manifest: a Compose file or Kubernetes objects. `path` is relative to `folder`."""
+def file(
+    path: str, environ: Mapping[str, str], folder: str, service: str = "", more: Sequence[str] = ()
+) -> Iterator[Reading]:
+    """Read a manifest: a Compose file (`more` are put over it) or Kubernetes objects. Paths are relative to `folder`."""
     whole = os.path.join(folder, path)
     if os.path.isdir(whole):
         found = next((name for name in _COMPOSE_NAMES if os.path.isfile(os.path.join(whole, name))), None)
@@ -41,14 +43,32 @@ def file(path: str, environ: Mapping[str, str], folder: str, service: str = "") 
         return
     documents = [document for document in loaded.documents if document.items()]
     if kubernetes.is_kubernetes(documents):
+        for other in more:
+            yield Unchecked(f"manifest {other[:LONGEST]}", "one manifest is read at a time")
         inside = yield from kubernetes.read(documents, shown)
     elif documents and compose.is_compose(documents[0]):
-        inside = yield from compose.read(documents[0], environ, os.path.dirname(whole) or ".", shown, service)
+        above = [os.path.join(folder, other) for other in more] or _override(whole)
+        loads = [yamlfile.load(other) for other in above]
+        bad = next((name for name, found in zip(above, loads, strict=True) if not found.documents), None)
+        if bad is not None:
+            yield Unchecked("launch command", f"{bad[:LONGEST]}, which is put over {shown}, cannot be read")
+            return
+        document = compose.merged([documents[0], *(found.documents[0] for found in loads)])
+        inside = yield from compose.read(document, environ, os.path.dirname(whole) or ".", shown, service)
     else:
         yield Unchecked("launch command", f"{shown} is neither a Compose file nor a Kubernetes manifest")
         return
     if inside is not None:
         yield from _within(inside, environ, folder, 0)
+
+
+def _override(path: str) -> list[str]:
+    """The file that Compose puts over a file of its own default name by itself, where there is one."""
+    stem, ending = os.path.splitext(os.path.basename(path))
+    if stem not in ("compose", "docker-compose") or ending not in (".yaml", ".yml"):
+        return []
+    beside = [os.path.join(os.path.dirname(path), f"{stem}.override{end}") for end in (ending, ".yaml", ".yml")]
+    return [next(name for name in beside if os.path.isfile(name))] if any(map(os.path.isfile, beside)) else []
 
 
 def is_around(words: Sequence[Word]) -> bool:
@@ -141,7 +161,5 @@ def _of_manifests(files: tuple[list[str], str], environ: Mapping[str, str], fold
     names, service = files
     if not names:
         yield Unchecked("launch command", "the command names no manifest (-f FILE)")
-    for name in names[:1]:
-        yield from file(name, environ, folder, service)
-    for name in names[1:20]:
-        yield Unchecked(f"manifest {name[:LONGEST]}", "one manifest is read at a time; what it overrides is not known")
+    if names:
+        yield from file(names[0], environ, folder, service, names[1:20])

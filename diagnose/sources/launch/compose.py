@@ -11,7 +11,8 @@ from diagnose.sources.launch import docker, images
 from diagnose.sources.launch.durations import seconds
 from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts
 from diagnose.sources.launch.shell import Word
-from diagnose.sources.yamlfile import Node
+from diagnose.sources.settings import words as names
+from diagnose.sources.yamlfile import Node, load
 
 MOST_SERVICES = 200
 LONGEST = 400
@@ -29,6 +30,8 @@ def read(
     """`deploy.*` of the service with an engine (or the one named), and the command inside. `folder` holds the file."""
     variables = _Variables(environ, folder)
     services = document.get("services").items()[:MOST_SERVICES]
+    whole = [(name, *_extended(node, services, folder)) for name, node in services]
+    services = [(name, node) for name, node, _ in whole]
     chosen = _chosen(services, variables, service)
     if chosen is None:
         yield Unchecked(
@@ -36,6 +39,12 @@ def read(
         )
         return None
     name, node, others = chosen
+    unread = next((problem for other, _, problem in whole if other == name and problem), "")
+    if unread:
+        yield Unchecked(
+            "launch command", f"{origin}: service {name[:80]} extends {unread[:LONGEST]}, which cannot be read"
+        )
+        return None
     yield Fact("deploy.kind", "compose", origin, node.line)
     yield Fact("deploy.program", "docker compose", origin, node.line)
     yield Fact("deploy.service", name[:LONGEST], origin, node.line)
@@ -47,9 +56,54 @@ def read(
     inside = yield from _service(node, name, variables, environ, folder, origin, services)
     if variables.unset:
         yield Fact("deploy.variable_unset", ", ".join(sorted(variables.unset)[:8])[:LONGEST], origin, node.line)
+    quiet = variables.unset_variables - variables.unset - _MAY_BE_EMPTY
+    if quiet:
+        yield Fact("deploy.variable_empty", ", ".join(sorted(quiet)[:8])[:LONGEST], origin, node.line)
     if variables.required:
         yield Fact("deploy.variable_required", ", ".join(sorted(variables.required)[:8])[:LONGEST], origin, node.line)
     return inside
+
+
+def merged(files: Sequence[Node]) -> Node:
+    """Several Compose files as one: what stands in a later one goes before or beside what stands in an earlier one."""
+    whole = files[0]
+    for later in files[1:]:
+        whole = _over(whole, later, "")
+    return whole
+
+
+_REPLACED = frozenset(("command", "entrypoint", "test"))
+
+
+def _over(base: Node, later: Node, key: str) -> Node:
+    """A node with another put over it: mappings entry by entry, lists one behind the other, all else replaced."""
+    if isinstance(base.value, dict) and isinstance(later.value, dict):
+        entries = dict(base.value)
+        for name, value in later.items():
+            entries[name] = _over(entries[name], value, name) if name in entries else value
+        return Node(entries, later.line)
+    if isinstance(base.value, list) and isinstance(later.value, list) and key not in _REPLACED:
+        return Node([*base.value, *later.value], later.line)
+    return later
+
+
+def _extended(node: Node, services: Sequence[tuple[str, Node]], folder: str, deep: int = 0) -> tuple[Node, str]:
+    """A service with what it extends, and the file of that where it cannot be read."""
+    told = node.get("extends")
+    name, path = told.word() or told.get("service").word(), told.get("file").word()
+    if not name or deep > 4:
+        return node, ""
+    others = list(services)
+    if path:
+        loaded = load(os.path.join(folder, path))
+        if not loaded.documents:
+            return node, path
+        others, folder = loaded.documents[0].get("services").items(), os.path.dirname(os.path.join(folder, path))
+    base = next((other for other_name, other in others if other_name == name), None)
+    if base is None:
+        return node, path or name
+    whole, problem = _extended(base, others, folder, deep + 1)
+    return _over(whole, node, ""), problem
 
 
 def _chosen(
@@ -66,6 +120,8 @@ def _chosen(
     others = [name for rank, name, _ in ranked if name != best[1] and rank == best[0]]
     return best[1], best[2], others
 
+
+_MAY_BE_EMPTY = names("http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY")
 
 _ENGINE_WORDS = re.compile(
     r"(?<![\w-])(?:vllm serve|vllm\.entrypoints|sglang\.launch_server|sglang serve|llama-server|text-generation-launcher"
@@ -146,23 +202,32 @@ _FORM = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?[-?+])((?:[^{}$]|\$\{[^{}]*
 class _Variables:
     """What `${NAME}` in a Compose file stands for: a variable of the shell, or of the file `.env` beside it.
 
-    `unset`: names that nobody gives, for which Compose puts nothing. `required`: those of `${NAME:?…}` among them.
+    `unset`: names that nobody gives, for which Compose puts nothing; `unset_variables` those that only become another
+    variable, which may well be empty. `required`: those of `${NAME:?…}`.
     """
 
     def __init__(self, environ: Mapping[str, str], folder: str) -> None:
         beside, _ = docker.env_file(os.path.join(folder, ".env"))
         self._known = {name: _unquoted(value) for name, value, _ in beside} | dict(environ)
         self.unset: set[str] = set()
+        self.unset_variables: set[str] = set()
         self.required: set[str] = set()
 
     def fill(self, text: str) -> str:
-        return _FORM.sub(lambda found: self._one(found, True), text) if "$" in text else text
+        return self._filled(text, self.unset)
+
+    def fill_variable(self, text: str) -> str:
+        """The same for the value of another variable."""
+        return self._filled(text, self.unset_variables)
 
     def peek(self, text: str) -> str:
         """The same, without keeping in mind what was not set: for services that are only looked at."""
-        return _FORM.sub(lambda found: self._one(found, False), text) if "$" in text else text
+        return self._filled(text, None)
 
-    def _one(self, found: re.Match[str], told: bool) -> str:
+    def _filled(self, text: str, unset: set[str] | None) -> str:
+        return _FORM.sub(lambda found: self._one(found, unset), text) if "$" in text else text
+
+    def _one(self, found: re.Match[str], unset: set[str] | None) -> str:
         if found[1]:
             return "$"
         name, operator, default = found[2] or found[5], found[3] or "", found[4] or ""
@@ -173,9 +238,9 @@ class _Variables:
         if there:
             return value or ""
         if operator.endswith("-"):
-            return _FORM.sub(lambda inner: self._one(inner, told), default)
-        if told:
-            (self.required if operator.endswith("?") else self.unset).add(name)
+            return _FORM.sub(lambda inner: self._one(inner, unset), default)
+        if unset is not None:
+            (self.required if operator.endswith("?") else unset).add(name)
         return ""
 
 
@@ -203,7 +268,7 @@ def _environment(
         elif isinstance(value.value, bool):
             yield name, Word(value.text, value.line)
         else:
-            yield name, Word(variables.fill(value.text), value.line)
+            yield name, Word(variables.fill_variable(value.text), value.line)
 
 
 def _pair(item: Node) -> tuple[str, Node]:

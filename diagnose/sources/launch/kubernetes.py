@@ -86,6 +86,8 @@ def _container(choice: _Choice, documents: Sequence[Node], origin: str) -> Gener
     if pod.size is not None:
         yield Fact("deploy.nodes", pod.size, origin, pod.line)
     environ, unknown = _environment(container)
+    if pod.kind == "LeaderWorkerSet" and pod.size is not None:
+        environ.setdefault("LWS_GROUP_SIZE", Word(str(pod.size), pod.line))
     for name in unknown[:8]:
         yield Fact(f"deploy.env_elsewhere.{name}", True, origin, line)
     yield from _resources(container, origin)
@@ -108,7 +110,7 @@ def _container(choice: _Choice, documents: Sequence[Node], origin: str) -> Gener
     mounts = tuple(_mounts(pod.spec, container))
     return Inside(
         _with_variables(words, environ),
-        tuple(environ.items()),
+        tuple((name, word) for name, word in environ.items() if name != "LWS_GROUP_SIZE"),
         image.engine,
         image.version,
         mounts,

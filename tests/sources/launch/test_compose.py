@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagnose.model import Fact, Unchecked
-from diagnose.sources.launch import around
+from diagnose.sources.launch import around, shell
 from tests.sources.launch.support import facts, unchecked
 
 HOME = {"HOME": "/home/ann"}
@@ -96,7 +96,7 @@ def test_variables_of_the_shell_go_before_those_of_the_file(tmp_path: Path) -> N
               HF_TOKEN: ${TOKEN}
               HF_HOME: ${NEEDED:?give one}
               VLLM_HOST_IP: ${EMPTY-kept}
-            command: --model ${MODEL}
+            command: --model ${MODEL} --port ${PORT}
     """
     found = told(tmp_path, text, {**HOME, "MODEL": "a/b", "EMPTY": ""}, __env="TAG='v0.10.0'\nMODEL=no/no\n")
     assert found["deploy.image"].value == "vllm/vllm-openai:v0.10.0"
@@ -104,7 +104,8 @@ def test_variables_of_the_shell_go_before_those_of_the_file(tmp_path: Path) -> N
     assert found["launch.env.VLLM_LOGGING_LEVEL"].value == "DEBUG"
     assert found["launch.env.VLLM_LOGGING_PREFIX"].value == "$5"
     assert found["launch.env.VLLM_HOST_IP"].value == ""
-    assert found["deploy.variable_unset"].value == "TOKEN"
+    assert found["deploy.variable_empty"].value == "TOKEN"
+    assert found["deploy.variable_unset"].value == "PORT"
     assert found["deploy.variable_required"].value == "NEEDED"
 
 
@@ -176,6 +177,40 @@ def test_two_engines_are_told(tmp_path: Path) -> None:
     assert any("service b" in item.what for item in unchecked(readings))
     chosen = facts(around.file("compose.yaml", HOME, str(tmp_path), "b"))
     assert chosen["launch.model"].value == "b/b"
+
+
+def test_files_put_over_each_other(tmp_path: Path) -> None:
+    """`-f a -f b`, the override file beside the default name, and services that extend others."""
+    (tmp_path / "compose.yaml").write_text(
+        "services: {llm: {image: vllm/vllm-openai, command: --model a/b, ports: ['1:8000']}}\n"
+    )
+    (tmp_path / "gpu.yaml").write_text("services: {llm: {gpus: all, command: --model c/d, ports: ['2:8000']}}\n")
+    words = shell.words_of(["docker", "compose", "-f", "compose.yaml", "-f", "gpu.yaml", "up", "-d"])
+    found = facts(around.command(words, {}, HOME, str(tmp_path)))
+    assert found["deploy.gpu_access"].value == "all"
+    assert found["launch.model"].value == "c/d"
+    assert (found["deploy.port.0.outside"].value, found["deploy.port.1.outside"].value) == (1, 2)
+    assert facts(around.file("compose.yaml", HOME, str(tmp_path)))["deploy.gpu_access"].value == "none"
+    (tmp_path / "compose.override.yaml").write_text("services: {llm: {gpus: all}}\n")
+    assert facts(around.file("compose.yaml", HOME, str(tmp_path)))["deploy.gpu_access"].value == "all"
+    (tmp_path / "broken.yaml").write_text("[")
+    bad = shell.words_of(["docker", "compose", "-f", "compose.yaml", "-f", "broken.yaml", "up"])
+    assert "deploy.gpu_access" not in facts(around.command(bad, {}, HOME, str(tmp_path)))
+
+
+def test_services_that_extend_others(tmp_path: Path) -> None:
+    """From the same file and from another; what cannot be read leaves the service unjudged."""
+    text = """
+        services:
+          base: {build: ., gpus: all}
+          llm: {extends: base, image: vllm/vllm-openai, command: --model a/b}
+          self: {extends: self, image: x}
+    """
+    assert told(tmp_path, text)["deploy.gpu_access"].value == "all"
+    other = "services: {llm: {extends: {file: gpu.yaml, service: g}, image: vllm/vllm-openai, command: --model a/b}}\n"
+    assert "deploy.gpu_access" not in told(tmp_path, other)
+    (tmp_path / "gpu.yaml").write_text("services: {g: {gpus: all}}\n")
+    assert told(tmp_path, other)["deploy.gpu_access"].value == "all"
 
 
 def test_files_of_variables(tmp_path: Path) -> None:

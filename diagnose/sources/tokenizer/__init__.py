@@ -61,7 +61,7 @@ def read_folder(path: str, head: str, name: str, kind: str = "folder") -> Iterat
                 yield from _stops(str(reading.value), origin, known, found, names)
     found.ordinary.clear()  # so that the child below is as small as it can be
     if found.document is not None:
-        readings = encoding.judge(known, found, names, "".join(prompt))
+        readings = encoding.judge(known, found, names, prompt)
         yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
 
 
@@ -93,7 +93,7 @@ def _template(
     tools = next((source for source in others if source.name == "tool_use"), None)
     readings = template.judge(chosen, tools, marks, origin)
     for reading in _apart("chat template", readings, sandbox.MEMORY, TEMPLATE_SECONDS):
-        if isinstance(reading, Output) and reading.origin == template.PROMPT:
+        if isinstance(reading, Output) and reading.origin in (template.PROMPT, template.TURNS):
             prompt.append(reading.text)
             continue
         yield reading
@@ -158,7 +158,7 @@ def _stops(end: str, origin: str, known: Files, found: Vocabulary, names: Mappin
     ids, file = special.stop_ids(known)
     number = found.id_of(end)
     is_eos = names.get("eos") == end
-    if ids and number is None and not is_eos:
+    if ids and number is None:
         return
     if not file and not names.get("eos"):
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from diagnose.model import Fact, Reading, Step, Unchecked
@@ -33,11 +33,14 @@ _CONTROL = re.compile(
     r"|<start_of_turn>|<end_of_turn>|<｜(?:User|Assistant|begin▁of▁sentence|end▁of▁sentence)｜>|\[gMASK\]|<sop>"
 )
 """Marks of turns that are tokens in the models that were trained with them."""
+_MARK = re.compile(r"<[|｜][\w▁]{1,40}[|｜]?>|<[\w▁]{1,40}[|｜]>")
 _WORDS = frozenset(("WordPiece", "WordLevel"))
 
 
-def judge(known: Files, vocabulary: Vocabulary, special: Mapping[str, str], prompt: str) -> Iterator[Reading]:
-    """The facts; `special` are the special tokens by name (eos, bos, …), `prompt` a rendered conversation."""
+def judge(
+    known: Files, vocabulary: Vocabulary, special: Mapping[str, str], prompts: Sequence[str]
+) -> Iterator[Reading]:
+    """The facts; `special` are the special tokens by name (eos, bos, …), `prompts` are rendered conversations, the first the plainest."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     yield Step("loading tokenizer.json")
     tokenizer, trouble = _loaded(vocabulary.data)
@@ -50,8 +53,8 @@ def judge(known: Files, vocabulary: Vocabulary, special: Mapping[str, str], prom
     tokenizer.no_padding()
     yield from _around(tokenizer, vocabulary, special)
     yield from _round_trips(tokenizer, vocabulary)
-    if prompt:
-        yield from _prompt(tokenizer, vocabulary, special, prompt)
+    if prompts:
+        yield from _prompt(tokenizer, vocabulary, special, prompts)
     if known.good("tokenizer.model") and vocabulary.document is not None:
         yield Step("encoding texts with tokenizer.model")
         yield from _against_sentencepiece(tokenizer, known)
@@ -116,6 +119,11 @@ def _round_trips(tokenizer: Tokenizer, vocabulary: Vocabulary) -> Iterator[Readi
         yield Fact("tokenizer.altered_count", len(lost), vocabulary.origin)
 
 
+def _flat_pieces(pieces: list[str]) -> list[str]:
+    """Pieces without the blank that some settings put before a text and others do not."""
+    return [pieces[0].lstrip("▁"), *pieces[1:]] if pieces and pieces[0] != "▁" else pieces[1:]
+
+
 def _flat(text: str) -> str:
     """Without blanks at the front, which SentencePiece puts there and takes away."""
     return text.lstrip(" ")
@@ -129,20 +137,41 @@ def _unknown(tokenizer: Tokenizer, vocabulary: Vocabulary) -> int | None:
     return model.unk_id if isinstance(model.unk_id, int) else None
 
 
-def _prompt(tokenizer: Tokenizer, vocabulary: Vocabulary, special: Mapping[str, str], prompt: str) -> Iterator[Reading]:
+def _prompt(
+    tokenizer: Tokenizer, vocabulary: Vocabulary, special: Mapping[str, str], prompts: Sequence[str]
+) -> Iterator[Reading]:
     origin = vocabulary.origin
+    prompt = prompts[0]
     ids = tokenizer.encode(prompt, add_special_tokens=False).ids
     yield Fact("template.prompt_tokens", len(ids), origin)
     bos = tokenizer.token_to_id(special["bos"]) if "bos" in special else None
     if bos is not None:
         full = tokenizer.encode(prompt, add_special_tokens=True).ids
         yield Fact("template.bos_twice_when_encoded", full[:2] == [bos, bos], origin)
-    marks = dict.fromkeys(_CONTROL.findall(prompt))
+    whole = "\n".join(prompts)
+    marks = dict.fromkeys(_CONTROL.findall(whole))
+    yield from _misspelt(vocabulary, whole)
     split = [mark for mark in marks if len(tokenizer.encode(mark, add_special_tokens=False).ids) > 1]
     pieces = [mark for mark in split if tokenizer.token_to_id(mark) is None]
     yield Fact("template.marks_split", len(pieces), origin)
     if pieces:
         yield Fact("template.split_marks", ", ".join(pieces)[:200], origin)
+
+
+def _misspelt(vocabulary: Vocabulary, prompt: str) -> Iterator[Reading]:
+    """A mark of the prompt that is no token, and differs from one by a letter or two: <|im_end>."""
+    from difflib import get_close_matches
+
+    assert vocabulary.document is not None
+    tokens = [token.text for token in vocabulary.document.added()]
+    for mark in dict.fromkeys(_MARK.findall(prompt)):
+        if mark in tokens:
+            continue
+        near = [token for token in get_close_matches(mark, tokens[:2000], 3, 0.88) if abs(len(token) - len(mark)) <= 2]
+        if near and near[0] not in prompt:
+            yield Fact("template.misspelt", mark[:60], vocabulary.origin)
+            yield Fact("template.meant", near[0][:60], vocabulary.origin)
+            return
 
 
 def _against_sentencepiece(tokenizer: Tokenizer, known: Files) -> Iterator[Reading]:
@@ -156,7 +185,7 @@ def _against_sentencepiece(tokenizer: Tokenizer, known: Files) -> Iterator[Readi
         yield Unchecked(known.origin("tokenizer.model"), f"SentencePiece does not load it: {error}"[:300])
         return
     for name in ("english", "chinese", "accents"):
-        one, other = tokenizer.encode(TEXTS[name], add_special_tokens=False).ids, slow.EncodeAsIds(TEXTS[name])
-        if one != other:
+        one, other = tokenizer.encode(TEXTS[name], add_special_tokens=False).tokens, slow.EncodeAsPieces(TEXTS[name])
+        if _flat_pieces(one) != _flat_pieces(other):
             yield Fact("tokenizer.sentencepiece_encodes_differently", name, known.origin("tokenizer.model"))
             return

@@ -18,9 +18,12 @@ _CLASS_NAMES = """Albert Barthez Bartpho BertGeneration BertJapanese Bert Bertwe
     Flaubert Funnel GPT2 GPTNeoXJapanese GPTNeoX GPTSw3 Gemma Herbert LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart50
     MBart MLuke MPNet Marian MarkupLM Mgpstr MyT5 Nllb Nougat OpenAIGPT PLBart Pegasus Perceiver Phobert ProphetNet Qwen2
     Qwen3_5 Reformer RemBert RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 Splinter T5 Tapas Udop
-    Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet PreTrained"""
+    Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet PreTrained
+Bart DPRContextEncoder DPRQuestionEncoder DPRReader Electra ErnieM Esmc FastSpeech2Conformer GPTSanJapanese Jukebox LED Lasr LayoutLM
+Longformer Lxmert MT5 MobileBert Mvp Parakeet ParakeetCTC Pop2Piano Rag Realm RetriBert Speech2Text2 SqueezeBert Tapex Tipsv2
+TransfoXL VideoPrism XLMProphetNet Wav2Vec2"""
 CLASSES = frozenset(_CLASS_NAMES.split())
-"""Tokenizer classes of transformers without the ending Tokenizer; read in the sources of 5.24."""
+"""Tokenizer classes of transformers without the ending Tokenizer; read in the sources of 4.35 to 5.24."""
 _POOLING = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling")
 _TUNED = re.compile(
     r"(?:^|[-_. ])(?:instruct|chat|it|sft|dpo|rlhf|thinking|assistant|coder-instruct)(?:$|[-_. ])", re.I
@@ -32,10 +35,13 @@ _MOST_ABSURD = 1 << 40
 def judge(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
     """The facts. `name` is the model's, as its folder or id is called."""
     config = known.tokenizer_config
+    yield Fact("tokenizer.config_missing", "tokenizer_config.json" not in known.states, known.head or "model folder")
     origin = known.origin("tokenizer_config.json")
     class_name = config.get("tokenizer_class")
     if isinstance(class_name, str) and class_name:
         yield Fact("tokenizer.class", class_name[:100], origin)
+        known_class = class_name in SINCE or class_name.removesuffix("Fast").removesuffix("Tokenizer") in CLASSES
+        yield Fact("tokenizer.class_known", known_class, origin)
         if class_name in SINCE:
             yield Fact("tokenizer.class_since", SINCE[class_name], origin)
     yield from _remote_code(known, origin)
@@ -66,6 +72,8 @@ def _settings(config: Mapping[str, Any], origin: str) -> Iterator[Reading]:
     length = config.get("model_max_length")
     if isinstance(length, int) and not isinstance(length, bool) and 0 < length < _MOST_ABSURD:
         yield Fact("tokenizer.model_max_length", length, origin)
+    elif length is not None and not isinstance(length, (int, float)):
+        yield Fact("tokenizer.model_max_length_text", str(length)[:60], origin)
     extra = config.get("extra_special_tokens")
     if isinstance(extra, (list, dict)) and extra:
         yield Fact("tokenizer.extra_special_tokens", "list" if isinstance(extra, list) else "names", origin)

@@ -75,6 +75,8 @@ def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         for name in ("eos", "bos", "pad"):
             if name not in names:
                 yield Fact(f"special.{name}.missing", True, known.origin("tokenizer_config.json"))
+    for name in ("bos", "pad"):
+        yield from _in_config(name, names, known, vocabulary)
     if "pad" in names and "eos" in names:
         yield Fact("special.pad.is_eos", names["pad"].text == names["eos"].text, known.origin(names["pad"].file))
     yield from _stops(known, vocabulary, rows)
@@ -100,6 +102,15 @@ def _one(name: str, written: Written, known: Files, vocabulary: Vocabulary, rows
         yield Fact(f"special.{name}.other_text", other[:100], known.origin("special_tokens_map.json"))
 
 
+def _in_config(name: str, names: dict[str, Written], known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+    """The id that config.json has for a token, where it is not the tokenizer's."""
+    written = names.get(name)
+    mine = vocabulary.id_of(written.text) if written is not None else None
+    theirs = ids_of(known.language_model.get(f"{name}_token_id", known.model.get(f"{name}_token_id")))
+    if mine is not None and theirs and mine not in theirs and vocabulary.document is not None:
+        yield Fact(f"special.{name}.config_id", min(theirs[0], 1 << 40), known.origin("config.json"))
+
+
 def _stops(known: Files, vocabulary: Vocabulary, rows: int | None) -> Iterator[Reading]:
     """The ids that end an answer: is each one a token that can end it?"""
     ids, file = stop_ids(known)
@@ -110,6 +121,9 @@ def _stops(known: Files, vocabulary: Vocabulary, rows: int | None) -> Iterator[R
     if vocabulary.document is None and vocabulary.kind != "sentencepiece":
         return
     by_id = {number: text for text, number in vocabulary.ordinary.items()}
+    marks = {token.id: token.text for token in vocabulary.added.values()}
+    texts = [marks.get(number, by_id.get(number, "?")) for number in ids]
+    yield Fact("special.eos.stop_texts", ", ".join(texts)[:200], origin)
     for number in ids:
         if rows is not None and number >= rows:
             yield Fact("special.eos.stop_outside", number if number < 1 << 40 else 1 << 40, origin)
@@ -129,9 +143,13 @@ def _conflicts(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         ("added_tokens.json", [Added(text, number, False) for text, number in known.added.items() if isinstance(number, int)]),
     ]  # fmt: skip
     by_id = {number: text for text, number in ids.items()}
+    end = max(max(ids.values(), default=-1), max(vocabulary.ordinary.values(), default=-1)) + 1
     for file, tokens in places:
         for token in tokens:
             here = ids.get(token.text, vocabulary.ordinary.get(token.text))
+            if here is None and file == "tokenizer_config.json":  # a loader puts it behind the last one
+                here = end
+                end += 1
             if here is None or here == token.id or told >= 5:
                 continue
             yield Fact(f"conflict.{told}.token", token.text[:100], known.origin(file))

@@ -24,8 +24,8 @@ _BASIC = ("plain", "turns", "chinese", "emoji")
 """Conversations that every chat template is made for."""
 MOST_ENDLESS = 2
 """After so many conversations without an end the others are not tried."""
-PROMPT = "rendered"
-"""The origin of an Output that hands the first prompt on to the tokenizer; it goes no further."""
+PROMPT, TURNS = "rendered", "rendered turns"
+"""The origins of Outputs that hand two prompts on to the tokenizer; they go no further."""
 
 
 class Source(Struct, frozen=True):
@@ -59,7 +59,7 @@ def find(known: Files) -> Found:
     listed = here or configured or processor
     if not listed:
         return Found()
-    chosen = next((source for source in listed if source.name == "default"), listed[0] if len(listed) == 1 else None)
+    chosen = next((source for source in listed if source.name == "default"), None)
     older = next((source for source in (configured or processor) if source.name == "default"), None) if here else None
     return Found(chosen, tuple(source for source in listed if source is not chosen), older)
 
@@ -110,7 +110,7 @@ def where(known: Files, found: Found) -> Iterator[Reading]:
             yield Fact("template.source", found.others[0].file, known.origin(found.others[0].file))
             yield Fact("template.default_missing", True, known.origin(found.others[0].file))
             yield Fact("template.names", ", ".join(source.name for source in found.others)[:200], head)
-        elif known.tokenizer_config:
+        elif known.tokenizer_config or known.good("tokenizer.json"):
             yield Fact("template.source", "none", head)
         return
     origin = known.origin(found.chosen.file)
@@ -160,6 +160,9 @@ class _Tried:
             yield from self._told(conversation, result)
             if sum(result.problem == "endless" for result in self._results.values()) >= MOST_ENDLESS:
                 return
+        if self._results["plain"].text:
+            yield Output(PROMPT, self._results["plain"].text)
+            yield Output(TURNS, self._results["turns"].text)
         yield from self._summary()
         yield from self._prompt()
         yield from self._turn_end()
@@ -179,8 +182,6 @@ class _Tried:
             result = other if self._as_parts else result
         self._results[conversation.name] = result
         yield from self._told(conversation, result)
-        if result.text:
-            yield Output(PROMPT, result.text)
 
     def _render(self, conversation: Conversation, **others: Any) -> Rendered:
         messages = [self._message(message) for message in conversation.messages]
@@ -256,17 +257,28 @@ class _Tried:
             yield Fact("template.generation_prompt_ignored", ignored, self._origin)
             if ignored:
                 yield Fact("template.answer_head", head[:200], self._origin)
+            behind = answered.text[answered.text.rindex(ANSWER) :]
+            always = (
+                asked.text == plain_.text and bool(shared := _shared_end(plain_.text, behind)) and "assistant" in shared
+            )
+            yield Fact("template.generation_prompt_always", always, self._origin)
+        elif not answered.problem and ANSWER in answered.text and asked.text == plain_.text:
+            shared = _shared_end(plain_.text, answered.text[answered.text.rindex(ANSWER) :])
+            yield Fact("template.generation_prompt_always", "assistant" in shared, self._origin)
 
     def _turn_end(self) -> Iterator[Reading]:
         """The token that stands behind an answer, at which generation has to stop."""
         answered = self._render(Conversation("", (CONVERSATIONS[0].messages[0], _answer()), {}))
         if answered.problem or ANSWER not in answered.text:
             return
-        after = answered.text[answered.text.rindex(ANSWER) + len(ANSWER) :].lstrip()
+        after = _behind(answered.text) or _behind(
+            self._results["turns"].text
+        )  # some end with what begins the next turn
         ends = [token for token in self._marks.tokens if token and after.startswith(token)]
-        if ends:
-            yield Fact("template.turn_end", max(ends, key=len)[:100], self._origin)
-        elif not after:
+        end = max(ends, key=len, default="")
+        if end and end != self._marks.special.get("bos_token"):
+            yield Fact("template.turn_end", end[:100], self._origin)
+        elif not _behind(answered.text):
             yield Fact("template.turn_end", "none", self._origin)
 
     def _thinking(self) -> Iterator[Reading]:
@@ -280,6 +292,19 @@ class _Tried:
             self._render(CONVERSATIONS[0], add_generation_prompt=True, enable_thinking=on).text for on in (True, False)
         }
         yield Fact("template.thinking_switch", len(texts) > 1, self._origin)
+
+
+def _behind(text: str) -> str:
+    """What follows the answer in a prompt."""
+    return text[text.rindex(ANSWER) + len(ANSWER) :].lstrip() if ANSWER in text else ""
+
+
+def _shared_end(one: str, other: str) -> str:
+    """The longest text with which both end."""
+    size = 0
+    while size < min(len(one), len(other)) and one[-1 - size] == other[-1 - size]:
+        size += 1
+    return one[len(one) - size :]
 
 
 def _answer() -> dict[str, Any]:

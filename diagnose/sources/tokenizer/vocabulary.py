@@ -161,7 +161,8 @@ def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         yield from _sizes(known, vocabulary)
     if vocabulary.document is not None:
         yield from _document(known, vocabulary, vocabulary.document)
-    yield from _merges(known)
+    yield from _merges(known, vocabulary)
+    yield from _bytes(vocabulary)
     if vocabulary.kind == "tokenizer.json":
         yield from _against_vocab_json(known, vocabulary)
         yield from _against_sentencepiece(known, vocabulary)
@@ -224,7 +225,7 @@ def _twice(document: Document, origin: str) -> Iterator[Reading]:
             return
 
 
-def _merges(known: Files) -> Iterator[Reading]:
+def _merges(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
     if not known.good("merges.txt"):
         return
     data = plain.read_bytes(known.path("merges.txt"), MOST_MERGES)
@@ -244,6 +245,32 @@ def _merges(known: Files) -> Iterator[Reading]:
         files.with_problem(known, "merges.txt", "a line does not have two pieces", wrong)
     elif data and not data.endswith(b"\n") and len(lines[-1].split(b" ")) != 2:
         files.with_problem(known, "merges.txt", "its last line is cut off", len(lines))
+    elif vocabulary.kind == "vocab" and vocabulary.ordinary:
+        pairs = (line.decode("utf-8", "replace").strip() for line in lines if line.strip() and line[:8] != b"#version")
+        strange = [pair for pair in pairs if pair.replace(" ", "") not in vocabulary.ordinary]
+        yield Fact("tokenizer.merges_unknown", len(strange), known.origin("merges.txt"))
+        if strange:
+            yield Fact("tokenizer.merges_example", strange[0][:100], known.origin("merges.txt"))
+
+
+def _bytes(vocabulary: Vocabulary) -> Iterator[Reading]:
+    """Whether a byte-level vocabulary has every byte: text with one that is not there loses it without a word."""
+    document = vocabulary.document
+    if document is not None and not mentions(document.pre_tokenizer, "type", "ByteLevel"):
+        return
+    if vocabulary.algorithm != "BPE" or vocabulary.kind not in ("tokenizer.json", "vocab"):
+        return
+    missing = [letter for letter in _byte_letters() if letter not in vocabulary.ordinary]
+    if len(missing) < 64:  # else it is a vocabulary of another kind
+        yield Fact("tokenizer.bytes_missing", len(missing), vocabulary.origin)
+        if missing:
+            yield Fact("tokenizer.bytes_missing_example", " ".join(missing[:10]), vocabulary.origin)
+
+
+def _byte_letters() -> list[str]:
+    """The letters that stand for the 256 bytes: those that print, and for the others those from U+0100 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(number) for number in plain] + [chr(256 + at) for at in range(256 - len(plain))]
 
 
 def _against_vocab_json(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:

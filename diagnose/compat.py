@@ -84,13 +84,6 @@ def quantizer_libraries(method: str, transformers: str) -> tuple[str, ...]:
     return next((tuple(row["library"]) for row in rows if _within(transformers, row["versions"])), ())
 
 
-def vllm_capability(method: str, version: str) -> str:
-    """The least compute capability that a release of vLLM runs a quantization method on; empty if it is not known."""
-    rows = _rows("vllm")
-    row = next((rows[spelling] for spelling in _spellings(version) if spelling in rows), None)
-    return str(row.get("quantization", {}).get(method.replace("-", "_"), "")) if row is not None else ""
-
-
 class _Found:
     """What is known, and what was added to it."""
 

@@ -56,7 +56,7 @@ def _type(known: dict[str, Fact]) -> Iterator[Fact]:
 
 
 def _quantization(known: dict[str, Fact]) -> Iterator[Fact]:
-    """What loads the model, and the package and card that this needs for the method."""
+    """What loads the model, and the package that this needs for the method."""
     method = known.get("model.quantization")
     if method is None or method.value == "none":
         return
@@ -72,10 +72,6 @@ def _quantization(known: dict[str, Fact]) -> Iterator[Fact]:
             if "packages.count" in known:
                 there = any(f"{name}.version" in known for name in libraries)
                 yield Fact("quantization.library_installed", there, origin, method.line)
-    if loader == "vllm" and "vllm.version" in known and "launch.arg.quantization" not in known:
-        least = compat.vllm_capability(str(method.value), str(known["vllm.version"].value))
-        if least:
-            yield Fact("quantization.capability_min", least, "dataset/compat/vllm.json", method.line)
 
 
 def loader_of(known: dict[str, Fact]) -> str:

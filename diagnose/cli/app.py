@@ -213,6 +213,117 @@ def collect(
     raise typer.Exit(run(target, output, [item.value for item in keep or []]))
 
 
+class Engine(str, Enum):
+    """What a model is planned to be served with."""
+
+    vllm = "vllm"
+    sglang = "sglang"
+    llama_cpp = "llama-cpp"
+    ollama = "ollama"
+    transformers = "transformers"
+
+
+class Tune(str, Enum):
+    """How a model is planned to be fine-tuned."""
+
+    full = "full"
+    lora = "lora"
+    qlora = "qlora"
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, a .gguf file, or a Hub id that is in the cache.")
+    ],
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="H100-80GB, RTX4090, 24GB, 2xA100-40GB …; else the GPUs of this machine.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = "",
+    gpus: Annotated[int, typer.Option(help="How many of them.", metavar="N", show_default=False)] = 0,
+    context: Annotated[
+        int, typer.Option(help="Tokens of one sequence, with its answer.", metavar="N", show_default=False)
+    ] = 0,
+    concurrency: Annotated[int, typer.Option(help="Sequences at the same time.", metavar="N", show_default=False)] = 0,
+    engine: Annotated[Engine, typer.Option("--for", help="What will serve it.")] = Engine.vllm,
+    kv_cache_dtype: Annotated[
+        str, typer.Option(help="auto, fp8, int8, q8_0 …", metavar="TYPE", show_default=False)
+    ] = "",
+    quantization: Annotated[
+        str,
+        typer.Option(
+            help="Weights in another precision than the files': fp8, int8, int4, nf4.",
+            metavar="TYPE",
+            show_default=False,
+        ),
+    ] = "",
+    tensor_parallel_size: Annotated[int, typer.Option(metavar="N", show_default=False, help="Else chosen.")] = 0,
+    pipeline_parallel_size: Annotated[int, typer.Option(metavar="N", show_default=False, help="Else chosen.")] = 0,
+    gpu_memory_utilization: Annotated[
+        float,
+        typer.Option(
+            help="The share of a GPU's memory that the engine may take; SGLang's mem-fraction-static.",
+            metavar="SHARE",
+            show_default=False,
+        ),
+    ] = 0.0,
+    max_num_batched_tokens: Annotated[
+        int, typer.Option(help="Tokens of one step.", metavar="N", show_default=False)
+    ] = 0,
+    max_num_seqs: Annotated[int, typer.Option(help="Sequences of one step.", metavar="N", show_default=False)] = 0,
+    enforce_eager: Annotated[bool, typer.Option("--enforce-eager", help="Without CUDA graphs.")] = False,
+    tune: Annotated[
+        Optional[Tune], typer.Option(help="Plan a fine-tuning rather than serving.", show_default=False)
+    ] = None,
+    rank: Annotated[int, typer.Option(help="Rank of the LoRA adapters.", metavar="N")] = 16,
+    targets: Annotated[
+        str, typer.Option(help="Modules that get adapters, as PEFT names them.", metavar="NAMES")
+    ] = "all-linear",
+    batch: Annotated[int, typer.Option(help="Sequences per GPU and step.", metavar="N")] = 1,
+    accumulation: Annotated[
+        int, typer.Option(help="Steps whose gradients are summed up.", metavar="N", show_default=False)
+    ] = 0,
+    optimizer: Annotated[str, typer.Option(help="adamw, adamw-8bit, adafactor, sgd …", metavar="NAME")] = "adamw",
+    zero: Annotated[
+        int, typer.Option(help="ZeRO stage 0 to 3 (FSDP: 3); else chosen.", metavar="STAGE", show_default=False)
+    ] = -1,
+    no_checkpointing: Annotated[
+        bool, typer.Option("--no-checkpointing", help="Without gradient checkpointing.")
+    ] = False,
+    format: FormatOption = Format.text,
+) -> None:
+    """See what a model needs of GPU memory, what fits, and with which flags."""
+    from diagnose.cli.plan import run
+    from diagnose.plan.structs import Wish
+
+    wish = Wish(
+        engine=engine.value,
+        context=context,
+        concurrency=concurrency,
+        cache_dtype=kv_cache_dtype,
+        quantization=quantization,
+        tensor_parallel=tensor_parallel_size,
+        pipeline_parallel=pipeline_parallel_size,
+        utilization=gpu_memory_utilization,
+        batched_tokens=max_num_batched_tokens,
+        sequences=max_num_seqs,
+        eager=enforce_eager,
+        tune=tune.value if tune else "",
+        rank=rank,
+        targets=targets,
+        batch=batch,
+        accumulation=accumulation,
+        optimizer=optimizer,
+        zero=zero,
+        checkpointing=not no_checkpointing,
+    )
+    raise typer.Exit(run(model, wish, gpu, gpus, format.value))
+
+
 @app.command()
 def explain(
     rule: Annotated[str, typer.Argument(help="The id of a rule, as a report names it.")], rules: RulesOption = None

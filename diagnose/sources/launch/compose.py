@@ -10,6 +10,7 @@ from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.launch import docker, images
 from diagnose.sources.launch.durations import seconds
 from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts
+from diagnose.sources.launch.interpolation import Variables, as_word, unquoted
 from diagnose.sources.launch.shell import Word
 from diagnose.sources.settings import words as names
 from diagnose.sources.yamlfile import Node, load
@@ -28,7 +29,7 @@ def read(
     document: Node, environ: Mapping[str, str], folder: str, origin: str, service: str = ""
 ) -> Generator[Reading, None, Inside | None]:
     """`deploy.*` of the service with an engine (or the one named), and the command inside. `folder` holds the file."""
-    variables = _Variables(environ, folder)
+    variables = Variables(environ, folder)
     services = document.get("services").items()[:MOST_SERVICES]
     whole = [(name, *_extended(node, services, folder)) for name, node in services]
     services = [(name, node) for name, node, _ in whole]
@@ -107,7 +108,7 @@ def _extended(node: Node, services: Sequence[tuple[str, Node]], folder: str, dee
 
 
 def _chosen(
-    services: Sequence[tuple[str, Node]], variables: _Variables, wanted: str
+    services: Sequence[tuple[str, Node]], variables: Variables, wanted: str
 ) -> tuple[str, Node, list[str]] | None:
     """The service to read, and the others with engines. One that names an engine goes before one whose image only may have one."""
     if wanted:
@@ -129,7 +130,7 @@ _ENGINE_WORDS = re.compile(
 )
 
 
-def _rank(node: Node, variables: _Variables) -> int:
+def _rank(node: Node, variables: Variables) -> int:
     image = images.read(variables.peek(node.get("image").word()))
     said = " ".join(variables.peek(word) for word in _texts(node.get("entrypoint")) + _texts(node.get("command")))
     if image.engine or _ENGINE_WORDS.search(said):
@@ -144,7 +145,7 @@ def _texts(node: Node) -> list[str]:
 def _service(
     node: Node,
     name: str,
-    variables: _Variables,
+    variables: Variables,
     environ: Mapping[str, str],
     folder: str,
     origin: str,
@@ -181,76 +182,23 @@ def _service(
     )
 
 
-def _words(node: Node, variables: _Variables) -> tuple[Word, ...]:
+def _words(node: Node, variables: Variables) -> tuple[Word, ...]:
     """A command as list or as one text, which Compose splits as a shell would."""
     if isinstance(node.value, list):
-        return tuple(Word(variables.fill(item.word()), item.line) for item in node.list())
+        return tuple(as_word(Word(variables.fill_marked(item.word()), item.line)) for item in node.list())
     # the words of a literal block stand on the lines below its key; other forms do not keep their lines
     first = node.line + 1 if "\n" in node.text.rstrip("\n") else node.line
     return tuple(
-        Word(word.text, first if word.line <= 1 else first + word.line - 1, word.column, word.known, word.quoted)
-        for word in docker.split(variables.fill(node.word()))
+        as_word(Word(word.text, first + max(word.line - 1, 0), word.column, word.known, word.quoted))
+        for word in docker.split(variables.fill_marked(node.word()))
     )
 
 
-# --- variables
-
-
-_FORM = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?[-?+])((?:[^{}$]|\$\{[^{}]*\})*))?\}|([A-Za-z_]\w*))", re.ASCII)
-
-
-class _Variables:
-    """What `${NAME}` in a Compose file stands for: a variable of the shell, or of the file `.env` beside it.
-
-    `unset`: names that nobody gives, for which Compose puts nothing; `unset_variables` those that only become another
-    variable, which may well be empty. `required`: those of `${NAME:?…}`.
-    """
-
-    def __init__(self, environ: Mapping[str, str], folder: str) -> None:
-        beside, _ = docker.env_file(os.path.join(folder, ".env"))
-        self._known = {name: _unquoted(value) for name, value, _ in beside} | dict(environ)
-        self.unset: set[str] = set()
-        self.unset_variables: set[str] = set()
-        self.required: set[str] = set()
-
-    def fill(self, text: str) -> str:
-        return self._filled(text, self.unset)
-
-    def fill_variable(self, text: str) -> str:
-        """The same for the value of another variable."""
-        return self._filled(text, self.unset_variables)
-
-    def peek(self, text: str) -> str:
-        """The same, without keeping in mind what was not set: for services that are only looked at."""
-        return self._filled(text, None)
-
-    def _filled(self, text: str, unset: set[str] | None) -> str:
-        return _FORM.sub(lambda found: self._one(found, unset), text) if "$" in text else text
-
-    def _one(self, found: re.Match[str], unset: set[str] | None) -> str:
-        if found[1]:
-            return "$"
-        name, operator, default = found[2] or found[5], found[3] or "", found[4] or ""
-        value = self._known.get(name)
-        there = value is not None and (value != "" or not operator.startswith(":"))
-        if operator.endswith("+"):
-            return default if there else ""
-        if there:
-            return value or ""
-        if operator.endswith("-"):
-            return _FORM.sub(lambda inner: self._one(inner, unset), default)
-        if unset is not None:
-            (self.required if operator.endswith("?") else unset).add(name)
-        return ""
-
-
-def _unquoted(value: str) -> str:
-    value = value.strip()
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+# --- variables of the container
 
 
 def _environment(
-    node: Node, variables: _Variables, environ: Mapping[str, str], folder: str
+    node: Node, variables: Variables, environ: Mapping[str, str], folder: str
 ) -> Iterator[tuple[str, Word]]:
     """env_file first, then environment, which goes before it. A name alone hands on the one of the shell."""
     for name, word in _env_files(node, variables, folder)[0]:
@@ -276,7 +224,7 @@ def _pair(item: Node) -> tuple[str, Node]:
     return name, Node(value if given else None, item.line, value)
 
 
-def _env_files(node: Node, variables: _Variables, folder: str) -> tuple[list[tuple[str, Word]], list[Node]]:
+def _env_files(node: Node, variables: Variables, folder: str) -> tuple[list[tuple[str, Word]], list[Node]]:
     """The variables of env_file, and the files that are not there and have to be."""
     told = node.get("env_file")
     found: list[tuple[str, Word]] = []
@@ -285,7 +233,7 @@ def _env_files(node: Node, variables: _Variables, folder: str) -> tuple[list[tup
         path = variables.fill(item.word() or item.get("path").word())
         required = item.get("required").value is not False
         entries, problem = docker.env_file(os.path.join(folder, path))
-        found += [(name, Word(_unquoted(value), item.line)) for name, value, _ in entries]
+        found += [(name, Word(unquoted(value), item.line)) for name, value, _ in entries]
         if problem == "missing" and required:
             missing.append(Node(path, item.line, path))
     return found, missing
@@ -294,7 +242,7 @@ def _env_files(node: Node, variables: _Variables, folder: str) -> tuple[list[tup
 # --- resources
 
 
-def _resources(node: Node, given: Mapping[str, Word], variables: _Variables, origin: str) -> Iterator[Reading]:
+def _resources(node: Node, given: Mapping[str, Word], variables: Variables, origin: str) -> Iterator[Reading]:
     ipc = variables.fill(node.get("ipc").word())
     yield Fact("deploy.ipc", ipc or "private", origin, node.get("ipc").line)
     yield from _shm(node, ipc, variables, origin)
@@ -314,7 +262,7 @@ def _resources(node: Node, given: Mapping[str, Word], variables: _Variables, ori
         yield Fact("deploy.user", variables.fill(user.word())[:LONGEST], origin, user.line)
 
 
-def _shm(node: Node, ipc: str, variables: _Variables, origin: str) -> Iterator[Reading]:
+def _shm(node: Node, ipc: str, variables: Variables, origin: str) -> Iterator[Reading]:
     asked = node.get("shm_size")
     shared = ipc.startswith(("host", "container:", "service:"))
     yield Fact("deploy.shm_given", bool(asked) or shared, origin, asked.line)
@@ -327,14 +275,14 @@ def _shm(node: Node, ipc: str, variables: _Variables, origin: str) -> Iterator[R
         yield Fact("deploy.shm", size, origin, asked.line)
 
 
-def _target(item: Node, variables: _Variables) -> str:
+def _target(item: Node, variables: Variables) -> str:
     if isinstance(item.value, dict):
         return item.get("target").word()
     parts = variables.fill(item.word()).split(":")
     return parts[1] if len(parts) > 1 else parts[0]
 
 
-def _gpus(node: Node, given: Mapping[str, Word], variables: _Variables, origin: str) -> Iterator[Reading]:
+def _gpus(node: Node, given: Mapping[str, Word], variables: Variables, origin: str) -> Iterator[Reading]:
     """GPUs by `gpus:`, by a reservation of devices, by NVIDIA's runtime, or by device files."""
     asked = node.get("gpus")
     devices = node.get("deploy", "resources", "reservations", "devices")
@@ -362,7 +310,7 @@ def _gpus(node: Node, given: Mapping[str, Word], variables: _Variables, origin: 
         yield Fact("deploy.gpu_access", access, origin, node.line)
 
 
-def _reserved(devices: Sequence[Node], variables: _Variables, origin: str) -> Iterator[Reading]:
+def _reserved(devices: Sequence[Node], variables: Variables, origin: str) -> Iterator[Reading]:
     """`devices` of a reservation. Compose wants `capabilities`, and either `count` or `device_ids`."""
     for device in devices[:1]:
         line = device.line
@@ -383,7 +331,7 @@ def _reserved(devices: Sequence[Node], variables: _Variables, origin: str) -> It
             yield Fact("deploy.gpu_access", "all", origin, line)
 
 
-def _ports(node: Node, variables: _Variables, origin: str) -> Iterator[Reading]:
+def _ports(node: Node, variables: Variables, origin: str) -> Iterator[Reading]:
     for number, item in enumerate(node.get("ports").list()[:32]):
         if isinstance(item.value, dict):
             inside, outside = (variables.fill(item.get(key).word()) for key in ("target", "published"))
@@ -396,7 +344,7 @@ def _ports(node: Node, variables: _Variables, origin: str) -> Iterator[Reading]:
                 yield Fact(f"deploy.port.{number}.outside", found[0], origin, item.line)
 
 
-def _mounts(node: Node, variables: _Variables, environ: Mapping[str, str], folder: str) -> Iterator[Mount]:
+def _mounts(node: Node, variables: Variables, environ: Mapping[str, str], folder: str) -> Iterator[Mount]:
     for item in node.get("volumes").list():
         if isinstance(item.value, dict):
             mount = _long_mount(item, variables, environ, folder)
@@ -406,7 +354,7 @@ def _mounts(node: Node, variables: _Variables, environ: Mapping[str, str], folde
             yield mount
 
 
-def _long_mount(item: Node, variables: _Variables, environ: Mapping[str, str], folder: str) -> Mount | None:
+def _long_mount(item: Node, variables: Variables, environ: Mapping[str, str], folder: str) -> Mount | None:
     """The long form. A bind mount is made only if `create_host_path` is not switched off."""
     source, target = (variables.fill(item.get(key).word()) for key in ("source", "target"))
     if not target:

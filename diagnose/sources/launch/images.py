@@ -37,6 +37,9 @@ class _Known(Struct, frozen=True):
 
 
 _SERVE = ("vllm", "serve")
+_API_SERVER = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+_SERVE_SINCE = (0, 11, 1)
+"""vLLM's images start `vllm serve` since this release, and the module before."""
 # What the projects' own Dockerfiles set: vllm docker/Dockerfile (target vllm-openai), text-generation-inference Dockerfile,
 # llama.cpp .devops/*.Dockerfile, ollama Dockerfile, sglang docker/Dockerfile (no entrypoint of its own).
 _KNOWN = (
@@ -105,11 +108,17 @@ def _of(known: _Known, name: str, tag: str, digest: str) -> Image:
         accelerator = accelerator or "cuda"
     if known.engine == "sglang":
         accelerator = accelerator or "cuda"
+    if entrypoint == _SERVE and version and _numbers(version[1]) < _SERVE_SINCE:
+        entrypoint = _API_SERVER
     if known.engine == "ollama":
         accelerator = "rocm" if "rocm" in tag else ""
     build = re.search(r"b(\d{3,6})$", tag) if known.engine == "llama.cpp" else None
     told = build[1] if build else version[1] if version and known.engine != "llama.cpp" else ""
     return Image(name, tag, digest, known.engine, told, accelerator, entrypoint, command, port)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _llama(tag: str) -> tuple[tuple[str, ...], int]:

@@ -106,6 +106,7 @@ def test_variables_of_the_shell_go_before_those_of_the_file(tmp_path: Path) -> N
     assert found["launch.env.VLLM_HOST_IP"].value == ""
     assert found["deploy.variable_empty"].value == "TOKEN"
     assert found["deploy.variable_unset"].value == "PORT"
+    assert "launch.arg.port" not in found  # not known, rather than empty
     assert found["deploy.variable_required"].value == "NEEDED"
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.model import Fact, Unchecked
-from diagnose.sources.launch import around, docker, docker_call, shell
+from diagnose.sources.launch import around, docker, docker_call, images, shell
 from diagnose.sources.launch.shell import Word
 from tests.sources.launch.support import facts, unchecked
 
@@ -123,6 +123,37 @@ def test_a_program_named_twice_is_told_and_read_as_meant() -> None:
     replaced = told("docker run --entrypoint vllm vllm/vllm-openai:v0.11.0 serve Qwen/Qwen3-8B")
     assert "deploy.program_twice" not in replaced
     assert replaced["launch.model"].value == "Qwen/Qwen3-8B"
+
+
+def test_the_entrypoint_of_vllms_images_by_release() -> None:
+    """The module up to 0.11.0, `vllm serve` since; a tag without a number is a new one."""
+    old, new = images.read("vllm/vllm-openai:v0.11.0"), images.read("registry.example:5000/vllm/vllm-openai:v0.11.1")
+    assert old.entrypoint == ("python3", "-m", "vllm.entrypoints.openai.api_server")
+    assert new.entrypoint == images.read("vllm/vllm-openai:latest").entrypoint == ("vllm", "serve")
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "version", "accelerator"),
+    [
+        ("vllm/vllm-openai:v0.11.0-aarch64", "vllm", "0.11.0", "cuda"),
+        ("docker.io/vllm/vllm-openai@sha256:ab", "vllm", "", "cuda"),
+        ("lmsysorg/sglang:v0.5.3.post1-cu129-amd64", "sglang", "0.5.3.post1", "cuda"),
+        ("lmsysorg/sglang:v0.5.3-rocm700-mi30x", "sglang", "0.5.3", "rocm"),
+        ("ghcr.io/huggingface/text-generation-inference:3.3.4-intel-cpu", "tgi", "3.3.4", "cpu"),
+        ("ghcr.io/huggingface/text-generation-inference:latest", "tgi", "", "cuda"),
+        ("ghcr.io/ggml-org/llama.cpp:server-cuda-b6123", "llama.cpp", "6123", "cuda"),
+        ("ghcr.io/ggml-org/llama.cpp:server", "llama.cpp", "", "cpu"),
+        ("ollama/ollama:0.11.4-rocm", "ollama", "0.11.4", "rocm"),
+        ("rocm/vllm:rocm6.4.1_vllm_0.9.1", "vllm", "", "rocm"),
+        ("nginx:1.27", "", "", ""),
+        ("somebody/vllm-tools", "", "", ""),
+        ("", "", "", ""),
+    ],
+)
+def test_what_an_images_name_tells(name: str, engine: str, version: str, accelerator: str) -> None:
+    """Engine, version and what it is built for, behind any registry; nothing of an image that is not known."""
+    image = images.read(name)
+    assert (image.engine, image.version, image.accelerator) == (engine, version, accelerator)
 
 
 def test_images_without_an_entrypoint_name_their_program() -> None:

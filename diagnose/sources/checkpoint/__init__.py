@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.sources import jsonfile
+from diagnose.sources import files, jsonfile
 from diagnose.sources.checkpoint import adapter, cache, consistency, generation, quantization, remote, rope, where
 from diagnose.sources.checkpoint import config as configs
 from diagnose.sources.checkpoint.layout import inner_model
@@ -97,7 +97,11 @@ def _config(found: Found) -> Generator[Reading, None, Mapping[str, Any] | None]:
     if loaded.missing:
         return None
     if loaded.error:
-        yield Fact("config.error", loaded.error[:300], origin, loaded.line)
+        instead = _instead(os.path.join(found.folder, "config.json"))
+        if instead:  # which the weights' reader tells, of this file as of others
+            yield Fact("config.instead", instead, origin)
+        else:
+            yield Fact("config.error", loaded.error[:300], origin, loaded.line)
         return None
     if not isinstance(loaded.value, dict):
         yield Fact("config.error", "it holds no object", origin)
@@ -108,6 +112,14 @@ def _config(found: Found) -> Generator[Reading, None, Mapping[str, Any] | None]:
     if loaded.constants:
         yield Fact("config.constants", ", ".join(loaded.constants), origin)
     return loaded.value
+
+
+def _instead(path: str) -> str:
+    """What stands in place of a file that is no JSON: a pointer of Git LFS, a web page; empty for anything else."""
+    head = (files.read_bytes(path, 200) or b"").lstrip()
+    if head.startswith(b"version https://git-lfs"):
+        return "pointer"
+    return "page" if head[:1] == b"<" else ""
 
 
 def _of_config(found: Found, config: Mapping[str, Any], text: configs.Text) -> Iterator[Reading]:

@@ -40,6 +40,12 @@ ACTIVATIONS = frozenset(
 )
 """Keys of ACT2CLS in transformers/activations.py; what is called otherwise is not found there."""
 
+LAYER_TYPES = frozenset(
+    """full_attention sliding_attention chunked_attention window_attention indexed_attention minimax_m3_sparse conv moe
+    compressed_sparse_attention heavily_compressed_attention hybrid hybrid_sliding linear_attention sparse dense mamba
+    reference_sliding_attention attention deepseek_sparse_attention qwen_sparse_attention""".split()  # noqa: SIM905
+)
+"""Kinds of layers that transformers 5.24 takes, with the older names that it renames (configuration_utils.py)."""
 OTHER_ACTIVATIONS = frozenset(("swiglu", "geglu", "reglu", "glu", "squared_relu", "situ", "fused_swiglu", "gelu_tanh"))
 """Names that models with code of their own write; nothing is said of them."""
 
@@ -184,6 +190,10 @@ def _sizes(text: Config, merged: Config, origin: str) -> Iterator[Fact]:
     experts, used = number(text, "experts"), number(text, "experts_per_token")
     if experts and used and experts > 0:
         yield Fact("model.experts_fit", used <= experts, origin)
+    groups = number(text, "n_group")
+    if experts and groups and experts > 0 and groups > 0:
+        yield Fact("model.expert_groups", groups, origin)
+        yield Fact("model.expert_groups_divide", experts % groups == 0, origin)
 
 
 def _layer_types(text: Config, origin: str) -> Iterator[Fact]:
@@ -192,6 +202,9 @@ def _layer_types(text: Config, origin: str) -> Iterator[Fact]:
         yield Fact("model.layer_types", len(listed), origin)
         if layers is not None:
             yield Fact("model.layer_types_fit", len(listed) == layers, origin)
+        unknown = sorted({one for one in listed[:10_000] if isinstance(one, str) and one not in LAYER_TYPES})
+        if unknown:
+            yield Fact("model.layer_type_unknown", ", ".join(unknown)[:200], origin)
 
 
 # --- words

@@ -49,6 +49,7 @@ FITTING: Mapping[str, frozenset[str]] = {
 """Which kinds of tensors belong to a method; of other methods nothing is said."""
 MOST_FILES = 64
 _FIRST_LOOK = 4
+_ALL_LOOKED_AT = 8
 
 
 class Seen(Struct):
@@ -75,7 +76,9 @@ def facts(found: Found, config: Config, text: Text, origin: str) -> Iterator[Fac
     yield Fact("quantization.tensors", seen.kind, found.name)
     in_config = source == "config.json"
     if seen.kind != "none":
-        yield Fact("quantization.told", in_config, origin)
+        # vLLM reads this file beside config.json too, others do not
+        yield Fact("quantization.told", in_config or source == "hf_quant_config.json", origin)
+        yield from _scales(found, seen)
     if in_config and method in FITTING:
         fitting = seen.kind in FITTING[method]
         waits = method == "compressed-tensors" and (told or {}).get("quantization_status") != "compressed"
@@ -147,14 +150,35 @@ def _against_shapes(told: Mapping[str, Any], seen: Seen, origin: str) -> Iterato
         yield Fact("quantization.group_of_tensors", seen.group, origin)
 
 
+def _scales(found: Found, seen: Seen) -> Iterator[Fact]:
+    """Packed weights without their scales; told where all files could be looked at."""
+    names = _files(found)
+    if seen.kind not in ("gptq", "awq", "fp8", "compressed-tensors") or len(names) > _ALL_LOOKED_AT:
+        return
+    packed: dict[str, None] = {}
+    scaled: set[str] = set()
+    for name in names:
+        header = read_header(os.path.join(found.folder, name))
+        if header.problem:
+            return
+        for tensor in header.tensors:
+            head, _, last = tensor.name.rpartition(".")
+            if last in ("scales", "weight_scale", "weight_scale_inv"):
+                scaled.add(head)
+            elif last in ("qweight", "weight_packed") or (last == "weight" and tensor.dtype.startswith("F8_E4M3")):
+                packed[head] = None
+    lacking = [head for head in packed if head not in scaled]
+    yield Fact("quantization.scales_missing", len(lacking), found.name)
+    if lacking:
+        yield Fact("quantization.scale_missing", lacking[0][:200], found.name)
+
+
 # --- the tensors
 
 
 def look(found: Found) -> Seen:
     """What the headers of a folder show; some files first, all only where those hold no quantized tensor."""
-    names = [name for name in found.names if name.endswith(".safetensors") and not name.startswith("adapter_")]
-    if found.kind == "safetensors":
-        names = [os.path.basename(found.path)]
+    names = _files(found)
     first = [*names[: _FIRST_LOOK - 1], *names[-1:]] if len(names) > _FIRST_LOOK else names
     seen = Seen()
     for group in (first, names[:MOST_FILES]):
@@ -167,6 +191,12 @@ def look(found: Found) -> Seen:
     if seen.linear and len(names) <= MOST_FILES:
         seen.kind = "none"
     return seen
+
+
+def _files(found: Found) -> list[str]:
+    if found.kind == "safetensors":
+        return [os.path.basename(found.path)]
+    return [name for name in found.names if name.endswith(".safetensors") and not name.startswith("adapter_")]
 
 
 _LINEAR = re.compile(r"(?:layers|h|blocks|layer)\.\d+\..*\.weight$")
@@ -205,7 +235,7 @@ def _kind(name: str, tensor: Tensor, every: Mapping[str, Tensor]) -> str:
         return "mlx"
     if tensor.dtype == "U8" and f"{head}.weight_scale_2" in every:
         return "nvfp4"
-    if tensor.dtype.startswith("F8_E") and (f"{head}.weight_scale" in every or f"{head}.weight_scale_inv" in every):
+    if tensor.dtype.startswith("F8_E4M3") and len(tensor.shape) == 2:
         return "fp8"
     if tensor.dtype == "I8" and f"{head}.weight_scale" in every:
         return "compressed-tensors"

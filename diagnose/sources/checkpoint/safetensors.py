@@ -179,7 +179,8 @@ def _decoded_with_care(text: bytes) -> tuple[dict[str, _Entry], dict[str, str]]:
     twice = {"dtype", "shape", "data_offsets", "__metadata__"}.intersection(loaded.duplicates)
     if twice:
         raise _HeaderError(f"its header has {min(twice)} twice in one object")
-    metadata = loaded.value.pop("__metadata__", None) or {}
+    metadata = loaded.value.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _HeaderError("__metadata__ is not an object of texts")
     return {name: _entry(name, value) for name, value in loaded.value.items()}, metadata
@@ -234,6 +235,8 @@ def _problem(tensor: Tensor, at: int) -> tuple[str, str] | None:
     name = repr(tensor.name)
     if bits is None:
         return "unknown-dtype", f"{name} has the dtype {tensor.dtype[:80]!r}, which the library does not know"
+    if tensor.shape and not (0 <= min(tensor.shape) <= max(tensor.shape) < _MAX):
+        return "bad-header", f"the shape of {name} is no list of whole numbers"
     if tensor.start < at or tensor.end < tensor.start:
         return "overlap", f"{name} begins at byte {tensor.start:,} of the data and the tensor before it ends at {at:,}"
     if tensor.start > at:

@@ -1,0 +1,1 @@
+"""Tests of the checkpoint source; `models` builds small model folders."""

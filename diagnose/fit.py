@@ -230,7 +230,7 @@ def _shape(known: _Known, heads: int) -> parallel.Shape:
         intermediate=(known.whole("model.intermediate_size") or 0)
         if dense and known.text("model.attention") != "hybrid"
         else 0,
-        expert=0 if dense else known.whole("model.expert_intermediate_size") or 0,
+        expert=0 if dense else known.whole("model.expert_width") or 0,
         attention=known.text("model.attention"),
         group=parallel.grouped(quantization, known.whole("model.quantization_group") or 0),
         block=(known.whole("model.quantization_block") or 0) if quantization in ("fp8", "compressed-tensors") else 0,
@@ -298,20 +298,17 @@ def _capability(known: _Known) -> tuple[int, int] | None:
 
 def _dtype(known: _Known) -> Told:
     """The type that is computed in: as asked, else the model's; and where vLLM refuses it or takes another."""
-    asked = {"half": "float16", "float": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(
-        known.text("launch.dtype"), known.text("launch.dtype")
-    )
     engine = known.engine
     if engine not in ("vllm", "sglang"):
         return
-    own = known.text("model.dtype").removeprefix("torch.")
-    dtype = own if asked in ("", "auto") else asked
+    asked = known.text("launch.dtype")
+    asked = {"half": "float16", "float": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(asked, asked)
+    own, type_, best = known.text("model.dtype").removeprefix("torch."), known.text("model.type"), _capability(known)
+    dtype = _left_to_engine(engine, own, type_, best) if asked in ("", "auto") else asked
     if dtype in ("bfloat16", "float16", "float32"):
         yield "fit.dtype", dtype
-    type_ = known.text("model.type")
     if engine == "vllm" and type_:
         yield "fit.float16_refused", asked == "float16" and type_ in _FLOAT16_REFUSED
-    best = _capability(known)
     if best is None or dtype != "bfloat16":
         return
     lacks = best < (8, 0)
@@ -320,6 +317,15 @@ def _dtype(known: _Known) -> Told:
         yield "fit.bfloat16_refused", asked == "bfloat16"
         if asked in ("", "auto"):
             yield "fit.dtype_instead", "float32" if type_ in _FLOAT16_REFUSED else "float16"
+
+
+def _left_to_engine(engine: str, own: str, type_: str, best: tuple[int, int] | None) -> str:
+    """What an engine takes for `auto`: the model's type, but weights in float32 are computed in 16 bits; empty if unknown."""
+    if own != "float32":
+        return own
+    if engine == "sglang":
+        return "bfloat16" if type_.startswith("gemma") else "float16"
+    return "" if best is None else "bfloat16" if best >= (8, 0) else "float16"
 
 
 def _quantization(known: _Known) -> Told:

@@ -94,7 +94,7 @@ def test_blocks_of_fp8_experts() -> None:
     """1536 columns of an expert in blocks of 128 go to 4 GPUs, not to 8, unless experts stay whole."""
     shape = {
         "model.heads": 64, "model.kv_heads": 4, "model.head_dim": 128, "model.experts": 128, "model.intermediate_size": 12288,
-        "model.expert_intermediate_size": 1536, "model.quantization": "fp8", "model.quantization_block": 128, "model.attention": "gqa",
+        "model.expert_width": 1536, "model.quantization": "fp8", "model.quantization_block": 128, "model.attention": "gqa",
     }  # fmt: skip
     assert told(VLLM, shape, launch__tensor_parallel=4)["fit.tensor_parallel_fault"] == "none"
     found = told(VLLM, shape, launch__tensor_parallel=8)
@@ -315,6 +315,9 @@ def test_a_command_that_changes_the_positions_is_not_judged(name: str) -> None:
         ("bfloat16", "float16", "qwen3", "7.0", {"fit.bfloat16_refused": True}),
         ("half", "bfloat16", "gemma3_text", "9.0", {"fit.dtype": "float16", "fit.float16_refused": True}),
         ("float16", "bfloat16", "qwen3", "9.0", {"fit.float16_refused": False}),
+        ("", "float32", "qwen3", "9.0", {"fit.dtype": "bfloat16"}),
+        ("", "float32", "qwen3", "7.5", {"fit.dtype": "float16"}),
+        ("float32", "bfloat16", "gemma2", "7.5", {"fit.dtype": "float32", "fit.bfloat16_lacks": None}),
     ],
 )
 def test_number_types(asked: str, own: str, type_: str, best: str, expected: dict[str, Any]) -> None:
@@ -390,7 +393,7 @@ _NAMES = st.sampled_from(
     [
         "engine.name", "launch.program", "launch.tensor_parallel", "launch.pipeline_parallel", "launch.data_parallel", "launch.context",
         "model.heads", "model.kv_heads", "model.head_dim", "model.hidden_size", "model.intermediate_size", "model.layers", "model.context",
-        "model.experts", "model.expert_intermediate_size", "model.quantization", "model.quantization_group", "model.attention", "model.dtype",
+        "model.experts", "model.expert_width", "model.quantization", "model.quantization_group", "model.attention", "model.dtype",
         "gpu.count", "gpu.visible_count", "gpus.capability_best", "deploy.kind", "deploy.gpus", "deploy.network", "deploy.port.0.inside",
         "deploy.probe_port", "deploy.processes", "deploy.launcher", "launch.env.CUDA_VISIBLE_DEVICES", "launch.arg.nnodes", "launch.arg.port",
         "launch.arg.cpu_offload_gb", "memory.usable", "vllm.version", "launch.dtype", "model.type", "wanted.name", "model.sliding_window",

@@ -45,8 +45,6 @@ _PLACES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("spec", "leaderWorkerTemplate", "workerTemplate", "spec"),
     ),
     "InferenceService": (("spec", "predictor"), ("spec", "predictor", "model")),
-    "ServingRuntime": (("spec",),),
-    "ClusterServingRuntime": (("spec",),),
     "PyTorchJob": (
         ("spec", "pytorchReplicaSpecs", "Master", "template", "spec"),
         ("spec", "pytorchReplicaSpecs", "Worker", "template", "spec"),

@@ -79,7 +79,7 @@ def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         yield from _in_config(name, names, known, vocabulary)
     if "pad" in names and "eos" in names:
         yield Fact("special.pad.is_eos", names["pad"].text == names["eos"].text, known.origin(names["pad"].file))
-    yield from _stops(known, vocabulary, rows)
+    yield from _stops(known, vocabulary, rows, names)
     yield from _conflicts(known, vocabulary)
 
 
@@ -111,7 +111,7 @@ def _in_config(name: str, names: dict[str, Written], known: Files, vocabulary: V
         yield Fact(f"special.{name}.config_id", min(theirs[0], 1 << 40), known.origin("config.json"))
 
 
-def _stops(known: Files, vocabulary: Vocabulary, rows: int | None) -> Iterator[Reading]:
+def _stops(known: Files, vocabulary: Vocabulary, rows: int | None, names: dict[str, Written]) -> Iterator[Reading]:
     """The ids that end an answer: is each one a token that can end it?"""
     ids, file = stop_ids(known)
     if not ids:
@@ -124,6 +124,10 @@ def _stops(known: Files, vocabulary: Vocabulary, rows: int | None) -> Iterator[R
     marks = {token.id: token.text for token in vocabulary.added.values()}
     texts = [marks.get(number, by_id.get(number, "?")) for number in ids]
     yield Fact("special.eos.stop_texts", ", ".join(texts)[:200], origin)
+    for name in ("bos", "unk"):
+        written = names.get(name)
+        if written is not None and written.text in texts and written.text != getattr(names.get("eos"), "text", ""):
+            yield Fact("special.eos.stop_is_other", written.text[:100], origin)
     for number in ids:
         if rows is not None and number >= rows:
             yield Fact("special.eos.stop_outside", number if number < 1 << 40 else 1 << 40, origin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,7 +70,8 @@ def folder(path: Path, **files: Any) -> Path:
     A name is a file's with `_` for the dot: `tokenizer_json`, `merges_txt`.
     """
     made = path / "Tiny-Chat"
-    made.mkdir(exist_ok=True)
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
     contents: dict[str, Any] = {
         "tokenizer_json": byte_level(),
         "tokenizer_config_json": config(),

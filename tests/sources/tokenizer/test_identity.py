@@ -71,3 +71,22 @@ def test_a_model_for_embeddings_is_known_by_its_files(tmp_path: Path) -> None:
     """sentence-transformers keeps modules.json beside the model."""
     assert facts(folder(tmp_path))["tokenizer.pooling"] is False
     assert facts(folder(tmp_path, modules_json=[]))["tokenizer.pooling"] is True
+
+
+def test_a_class_that_no_release_has_is_told(tmp_path: Path) -> None:
+    """With the ending Fast or without."""
+    assert facts(folder(tmp_path))["tokenizer.class_known"] is True
+    for name, known in (("Qwen9Tokenizer", False), ("LlamaTokenizerFast", True), ("TokenizersBackend", True)):
+        assert (
+            facts(folder(tmp_path, tokenizer_config_json=config(tokenizer_class=name)))["tokenizer.class_known"]
+            is known
+        )
+
+
+def test_a_folder_without_tokenizer_config_is_told(tmp_path: Path) -> None:
+    """And a limit that is no number."""
+    told = facts(folder(tmp_path, tokenizer_config_json=None))
+    assert told["tokenizer.config_missing"] is True
+    assert told["template.source"] == "none"
+    told = facts(folder(tmp_path, tokenizer_config_json=config(model_max_length="32k")))
+    assert told["tokenizer.model_max_length_text"] == "32k"

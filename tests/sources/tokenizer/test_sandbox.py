@@ -42,12 +42,14 @@ def test_a_hostile_template_is_told_and_ends(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_endless_leaves_the_other_facts_known(tmp_path: Path) -> None:
-    """The conversation that does not end is named; the others and the tokenizer are judged."""
+    """The conversations that do not end are named; what was known before is kept, and the tokenizer is judged."""
     template = "{% if messages|length > 2 %}" + HOSTILE["range of ranges"] + "{% endif %}{{ messages[0].content }}"
     found = facts(folder(tmp_path, tokenizer_config_json=config(chat_template=template)))
     assert found["template.case.turns.result"] == "endless"
     assert "template.case.plain.result" not in found
-    assert found["template.system"] == "used"
+    assert found["template.case.tool-result.result"] == "endless"
+    assert found["template.tool_format"] == "none"
+    assert found["tokenizer.unknown_in"] == "none"
 
 
 def test_the_sandbox_has_what_templates_of_transformers_use() -> None:

@@ -82,3 +82,30 @@ def test_a_token_that_is_not_marked_as_special_is_told(tmp_path: Path) -> None:
     told = facts(folder(tmp_path, tokenizer_json=document))
     assert told["special.eos.marked"] is False
     assert told["template.turn_end_marked"] is False
+
+
+def test_a_stop_token_that_begins_a_text_is_told(tmp_path: Path) -> None:
+    """The ids of another model: its end is the beginning here. One token for both is in order."""
+    begins = config(bos_token="<|im_start|>")
+    files = {"tokenizer_config_json": begins, "generation_config_json": {"eos_token_id": [259, 258]}}
+    told = facts(folder(tmp_path, **files))
+    assert told["special.eos.stop_is_other"] == "<|im_start|>"
+    assert told["special.eos.stop_texts"] == "<|im_start|>, <|endoftext|>"
+    same = config(bos_token="<|im_end|>")
+    assert "special.eos.stop_is_other" not in facts(folder(tmp_path, tokenizer_config_json=same))
+
+
+def test_another_id_in_config_json_is_told(tmp_path: Path) -> None:
+    """Where a program starts or fills up a text by itself, it takes that one."""
+    model = {"architectures": ["LlamaForCausalLM"], "vocab_size": 320, "pad_token_id": 0}
+    assert facts(folder(tmp_path, config_json=model))["special.pad.config_id"] == 0
+    assert "special.pad.config_id" not in facts(folder(tmp_path, config_json={**model, "pad_token_id": 258}))
+
+
+def test_tokens_of_the_config_alone_get_the_next_ids(tmp_path: Path) -> None:
+    """A loader puts them behind the last one: with that id all is well, with another it is not."""
+    fits = config(added_tokens_decoder={"261": {"content": "<|new|>", "special": True}})
+    assert "conflict.0.token" not in facts(folder(tmp_path, tokenizer_config_json=fits))
+    not_there = config(added_tokens_decoder={"300": {"content": "<|new|>", "special": True}})
+    told = facts(folder(tmp_path, tokenizer_config_json=not_there))
+    assert (told["conflict.0.id"], told["conflict.0.other_id"]) == (300, 261)

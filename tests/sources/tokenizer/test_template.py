@@ -172,3 +172,25 @@ def test_a_call_and_its_result_are_tried(tmp_path: Path) -> None:
     calls = "{% for m in messages %}{% if m.role != 'tool' %}{{ m.content }}{% endif %}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
     found = told(tmp_path, tools + calls)
     assert (found["template.tools"], found["template.tool_result"]) == ("used", "dropped")
+
+
+def test_a_new_answer_that_is_always_begun_is_told(tmp_path: Path) -> None:
+    """Also behind an answer, where none is asked for."""
+    always = CHATML.replace("{% if add_generation_prompt %}", "").removesuffix("{% endif %}")
+    assert told(tmp_path, always)["template.generation_prompt_always"] is True
+    assert facts(folder(tmp_path))["template.generation_prompt_always"] is False
+
+
+def test_a_control_token_that_was_misspelt_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    """A bar that was lost; marks of another kind are no misspelling."""
+    found = told(tmp_path, CHATML.replace("<|im_end|>", "<|im_end>"))
+    assert (found["template.misspelt"], found["template.meant"]) == ("<|im_end>", "<|im_end|>")
+    assert "template.misspelt" not in told(tmp_path, CHATML.replace("<|im_end|>", "<|user|>"))
+
+
+def test_answers_without_an_end_are_told(tmp_path: Path) -> None:
+    """Nothing behind the answer, or what begins the next turn, which may be what a model stops at."""
+    bare = "{% for m in messages %}{{ '[INST] ' + m.content + ' [/INST] ' if m.role == 'user' else m.content }}{% endfor %}"
+    assert told(tmp_path, bare)["template.turn_end"] == "none"
+    heads = "{% for m in messages %}{{ ('<|im_start|>' if m.role == 'user' else '') + m.content }}{% endfor %}"
+    assert told(tmp_path, heads)["template.turn_end"] == "<|im_start|>"

@@ -159,3 +159,21 @@ def test_deeply_nested_and_huge_numbers_break_nothing(tmp_path: Path) -> None:
     document["added_tokens"].append(token("<big>", 1 << 62))
     document["truncation"] = {"max_length": 1 << 80}
     assert facts(folder(tmp_path, tokenizer_json=json.dumps(document)))["tokenizer.kind"] in ("tokenizer.json", "none")
+
+
+def test_a_byte_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """Texts with it would lose it; a vocabulary of another kind is not meant."""
+    vocab = dict(byte_level()["model"]["vocab"])
+    del vocab["!"]
+    files = {"tokenizer_json": None, "merges_txt": "#version: 0.2\nt h\n"}
+    told = facts(folder(tmp_path, vocab_json=vocab, **files))
+    assert (told["tokenizer.bytes_missing"], told["tokenizer.bytes_missing_example"]) == (1, "!")
+    assert facts(folder(tmp_path))["tokenizer.bytes_missing"] == 0
+    assert "tokenizer.bytes_missing" not in facts(folder(tmp_path, vocab_json={"<unk>": 0, "hello": 1}, **files))
+
+
+def test_merges_of_another_vocabulary_are_told(tmp_path: Path) -> None:
+    """What a merge makes has to be a piece."""
+    vocab = byte_level()["model"]["vocab"]
+    told = facts(folder(tmp_path, tokenizer_json=None, vocab_json=vocab, merges_txt="#version: 0.2\nt h\nq u\n"))
+    assert (told["tokenizer.merges_unknown"], told["tokenizer.merges_example"]) == (1, "q u")

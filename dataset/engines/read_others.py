@@ -171,7 +171,8 @@ class TransformersReader(_Plain):
         return found
 
     def _typer(self, module: Any, method: ast.FunctionDef) -> list[Flag]:
-        found = []
+        # typer_factory of huggingface_hub takes these out of the words of any command before typer sees them
+        found = [Flag(("--format",)), Flag(("--json",), "flag"), Flag(("--quiet", "-q"), "flag"), Flag(("--no-truncate",), "flag")]
         for argument in method.args.args[1:]:
             annotation = argument.annotation
             if not (isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple)):

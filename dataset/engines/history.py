@@ -44,7 +44,9 @@ def flag_rows(releases: Sequence[str], told: Sequence[Sequence[Flag]]) -> list[R
         newest = next(flag for flag in reversed(per_release) if flag is not None)
         row: Row = {"flag": newest.primary}
         _put(row, "in", span(present, everywhere, releases))
-        spellings = _spans(per_release, present, releases, lambda flag: [s for s in flag.spellings if s != newest.primary])
+        spellings = _spans(
+            per_release, present, releases, lambda flag, first=newest.primary: [s for s in flag.spellings if s != first]
+        )
         if any(f is not None and newest.primary not in f.spellings for f in per_release):
             there = [f is not None and newest.primary in f.spellings for f in per_release]
             row["spelled"] = span(there, present, releases)
@@ -91,7 +93,9 @@ def _kind(flag: Flag) -> str:
     return f"{flag.type} {flag.many}".strip()
 
 
-def _kinds(row: Row, newest: Flag, per: Sequence[Flag | None], present: Sequence[bool], releases: Sequence[str]) -> None:
+def _kinds(
+    row: Row, newest: Flag, per: Sequence[Flag | None], present: Sequence[bool], releases: Sequence[str]
+) -> None:
     """The type and what it takes, and what they were in releases where they were others."""
     if _kind(newest) != "text":
         row["type"] = newest.type
@@ -107,12 +111,15 @@ def _choices(row: Row, per: Sequence[Flag | None], present: Sequence[bool], rele
         return
     names = dict.fromkeys(name for flag in reversed(per) if flag is not None for name in flag.choices or ())
     row["choices"] = {
-        name: span([flag is not None and name in (flag.choices or ()) for flag in per], checked, releases) for name in names
+        name: span([flag is not None and name in (flag.choices or ()) for flag in per], checked, releases)
+        for name in names
     }
     _put(row, "checked", span(checked, present, releases))
 
 
-def _marks(row: Row, newest: Flag, per: Sequence[Flag | None], present: Sequence[bool], releases: Sequence[str]) -> None:
+def _marks(
+    row: Row, newest: Flag, per: Sequence[Flag | None], present: Sequence[bool], releases: Sequence[str]
+) -> None:
     for key in ("deprecated", "refused"):
         there = [flag is not None and bool(getattr(flag, key)) for flag in per]
         if any(there):

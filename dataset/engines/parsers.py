@@ -65,12 +65,16 @@ class Reader:
         self.tree = tree
         self.missed: list[str] = []
 
-    def function(self, module: Module, node: ast.AST, given: dict[str, dict[str, dict[str, Any]]] | None = None) -> list[Flag]:
+    def function(
+        self, module: Module, node: ast.AST, given: dict[str, dict[str, dict[str, Any]]] | None = None
+    ) -> list[Flag]:
         """The flags that a function adds to its parser."""
         found = []
         for call in calls(node):
             looped = self._loop(module, node, call)
-            flags = [flag_of((name,), told) for name, told in looped] if looped else [self._call(module, call, given or {})]
+            flags = (
+                [flag_of((name,), told) for name, told in looped] if looped else [self._call(module, call, given or {})]
+            )
             found += [flag for flag in flags if flag is not None]
         return found
 
@@ -79,10 +83,14 @@ class Reader:
         if len(call.args) != 1 or not isinstance(call.args[0], ast.Name):
             return []
         for loop in ast.walk(function):
-            if not (isinstance(loop, ast.For) and isinstance(loop.iter, (ast.List, ast.Tuple)) and call in ast.walk(loop)):
+            if not (
+                isinstance(loop, ast.For) and isinstance(loop.iter, (ast.List, ast.Tuple)) and call in ast.walk(loop)
+            ):
                 continue
             names = [t.id for t in ast.walk(loop.target) if isinstance(t, ast.Name)]
-            told: dict[str, Any] = {k.arg: self._argument(module, k.arg, k.value) for k in call.keywords if k.arg not in (None, "type")}
+            told: dict[str, Any] = {
+                k.arg: self._argument(module, k.arg, k.value) for k in call.keywords if k.arg not in (None, "type")
+            }
             rows = [item.elts if isinstance(item, ast.Tuple) else [item] for item in loop.iter.elts]
             place = names.index(call.args[0].id) if call.args[0].id in names else -1
             values = [self.tree.value(module, row[place]) for row in rows if 0 <= place < len(row)]
@@ -120,7 +128,11 @@ class Reader:
 
     def _spread(self, module: Module, node: ast.expr, given: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
         """`**model_kwargs["dtype"]` and `**{**model_kwargs["dtype"], "default": None}`."""
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and isinstance(node.slice, ast.Constant):
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Name)
+            and isinstance(node.slice, ast.Constant)
+        ):
             fields = given.get(node.value.id)
             if fields is None or str(node.slice.value) not in fields:
                 self.missed.append(f"{module.name}:{node.lineno} **{node.value.id}[{node.slice.value!r}]")
@@ -128,7 +140,7 @@ class Reader:
             return dict(fields[str(node.slice.value)])
         if isinstance(node, ast.Dict):
             told: dict[str, Any] = {}
-            for key, value in zip(node.keys, node.values):
+            for key, value in zip(node.keys, node.values, strict=False):
                 if key is None:
                     told |= self._spread(module, value, given)
                 elif isinstance(key, ast.Constant):
@@ -180,8 +192,12 @@ def _opposites(spellings: Iterable[str], both: bool) -> Iterator[str]:
                 yield other + spelling[len(one) :]
 
 
-_DEPRECATED = re.compile(r"(?i)^\W*(?:note: )?\W*deprecated\b|\b(?:is|this (?:argument|flag|option) is|are) (?:now )?deprecated\b|^\W*\[deprecated|\(deprecated\b")
-_INSTEAD = re.compile(r"(?i)(?:use|prefer|replaced by|in favou?r of|instead of this,? use|please use)\s+(?:the\s+)?[`'\"]?(--[a-z][\w.-]*)")
+_DEPRECATED = re.compile(
+    r"(?i)^\W*(?:note: )?\W*deprecated\b|\b(?:is|this (?:argument|flag|option) is|are) (?:now )?deprecated\b|^\W*\[deprecated|\(deprecated\b"
+)
+_INSTEAD = re.compile(
+    r"(?i)(?:use|prefer|replaced by|in favou?r of|instead of this,? use|please use)\s+(?:the\s+)?[`'\"]?(--[a-z][\w.-]*)"
+)
 
 
 def deprecation(help_: str, told: dict[str, Any]) -> tuple[bool, str]:

@@ -37,7 +37,9 @@ class LlamaReader(_Plain):
     def __init__(self, texts: dict[str, str]) -> None:
         super().__init__(texts)
         self.source = texts.get("vendor/llama.cpp/common/arg.cpp", "")
-        self.architecture_source = texts.get("vendor/llama.cpp/src/llama-arch.cpp", "") or texts.get("vendor/llama.cpp/src/llama.cpp", "")
+        self.architecture_source = texts.get("vendor/llama.cpp/src/llama-arch.cpp", "") or texts.get(
+            "vendor/llama.cpp/src/llama.cpp", ""
+        )
 
     def flags(self) -> list[Flag]:
         """The flags of llama-server and llama-cli (and of programs that share their reader)."""
@@ -57,7 +59,7 @@ class LlamaReader(_Plain):
         if not spellings:
             return None
         parameters = re.search(r"\[[^\]]*\]\s*\(([^)]*)\)", block)
-        taken = [part for part in (parameters[1].split(",") if parameters else [])][1:]
+        taken = list(parameters[1].split(",") if parameters else [])[1:]
         kind, many = "flag", ""
         if len(taken) == 2:
             kind, many = "text", "2"
@@ -76,12 +78,27 @@ class LlamaReader(_Plain):
         """The variables that stand for flags, and the `NO_` form that llama.cpp reads for those with a negative."""
         named = set(re.findall(r"\.set_env\(\s*\"([A-Z][A-Z0-9_]+)\"", self.source))
         negative = {name.replace("LLAMA_ARG_", "LLAMA_ARG_NO_", 1) for name in named if name.startswith("LLAMA_ARG_")}
-        return named | negative | {"LLAMA_CACHE", "LLAMA_LOG_COLORS", "LLAMA_LOG_VERBOSITY", "LLAMA_ARG_HF_REPO", "LLAMA_API_KEY", "LLAMA_ARG_HF_REPO_FILE"}
+        return (
+            named
+            | negative
+            | {
+                "LLAMA_CACHE",
+                "LLAMA_LOG_COLORS",
+                "LLAMA_LOG_VERBOSITY",
+                "LLAMA_ARG_HF_REPO",
+                "LLAMA_API_KEY",
+                "LLAMA_ARG_HF_REPO_FILE",
+            }
+        )
 
     def lists(self) -> dict[str, set[str]]:
         """The architectures of GGUF files."""
         told = re.search(r"LLM_ARCH_NAMES\s*=\s*\{(.*?)\n\};", self.architecture_source, re.DOTALL)
-        return {"architectures": set(re.findall(r"\{\s*LLM_ARCH_\w+\s*,\s*\"([^\"]+)\"", told[1])) - {"(unknown)"} if told else set()}
+        return {
+            "architectures": set(re.findall(r"\{\s*LLM_ARCH_\w+\s*,\s*\"([^\"]+)\"", told[1])) - {"(unknown)"}
+            if told
+            else set()
+        }
 
 
 def blocks(source: str, opening: str) -> list[str]:
@@ -89,7 +106,9 @@ def blocks(source: str, opening: str) -> list[str]:
     found = []
     for start in (m.end() for m in re.finditer(re.escape(opening), source)):
         depth = 1
-        for token in re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)\'|//[^\n]*|/\*.*?\*/|[()]', re.DOTALL).finditer(source, start):
+        for token in re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)\'|//[^\n]*|/\*.*?\*/|[()]', re.DOTALL).finditer(
+            source, start
+        ):
             if token[0] == "(":
                 depth += 1
             elif token[0] == ")":
@@ -118,7 +137,9 @@ class TgiReader(_Plain):
         """The flags of text-generation-launcher."""
         body = re.search(r"\nstruct Args \{\n(.*?)\n\}", self.source, re.DOTALL)
         found = []
-        for told in re.finditer(r"((?:\s*#\[clap\([^\]]*\)\])+)\s*(\w+): ([^\n]+),", re.sub(r"///[^\n]*", "", body[1]) if body else ""):
+        for told in re.finditer(
+            r"((?:\s*#\[clap\([^\]]*\)\])+)\s*(\w+): ([^\n]+),", re.sub(r"///[^\n]*", "", body[1]) if body else ""
+        ):
             found.append(self._flag(told[1], told[2], told[3].strip()))
         return found
 
@@ -140,7 +161,10 @@ class TgiReader(_Plain):
         if not body:
             return None
         found = []
-        for told in re.finditer(r"(?:#\[clap\(name = \"([^\"]+)\"\)\]\s*)?(?:#\[[^\]]*\]\s*)*\b([A-Z]\w+)\s*,", re.sub(r"//[^\n]*", "", body[1])):
+        for told in re.finditer(
+            r"(?:#\[clap\(name = \"([^\"]+)\"\)\]\s*)?(?:#\[[^\]]*\]\s*)*\b([A-Z]\w+)\s*,",
+            re.sub(r"//[^\n]*", "", body[1]),
+        ):
             found.append(told[1] or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", told[2]).lower())
         return tuple(found)
 
@@ -172,7 +196,12 @@ class TransformersReader(_Plain):
 
     def _typer(self, module: Any, method: ast.FunctionDef) -> list[Flag]:
         # typer_factory of huggingface_hub takes these out of the words of any command before typer sees them
-        found = [Flag(("--format",)), Flag(("--json",), "flag"), Flag(("--quiet", "-q"), "flag"), Flag(("--no-truncate",), "flag")]
+        found = [
+            Flag(("--format",)),
+            Flag(("--json",), "flag"),
+            Flag(("--quiet", "-q"), "flag"),
+            Flag(("--no-truncate",), "flag"),
+        ]
         for argument in method.args.args[1:]:
             annotation = argument.annotation
             if not (isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple)):
@@ -180,7 +209,9 @@ class TransformersReader(_Plain):
             type_, call = annotation.slice.elts[0], annotation.slice.elts[-1]
             if not (isinstance(call, ast.Call) and last_name(call.func) == "Option"):
                 continue
-            named = [v for v in (self.tree.value(module, a) for a in call.args) if isinstance(v, str) and v.startswith("-")]
+            named = [
+                v for v in (self.tree.value(module, a) for a in call.args) if isinstance(v, str) and v.startswith("-")
+            ]
             hints = self.tree.hints(module, type_)
             base = named or [f"--{argument.arg.replace('_', '-')}"]
             if "bool" in hints:
@@ -196,7 +227,11 @@ class TransformersReader(_Plain):
         module_name, _, class_name = name.partition(":")
         module = self.tree.module(module_name)
         node = module.classes.get(class_name) if module else None
-        values = [i.value.value for i in node.body if isinstance(i, ast.Assign) and isinstance(i.value, ast.Constant)] if node else []
+        values = (
+            [i.value.value for i in node.body if isinstance(i, ast.Assign) and isinstance(i.value, ast.Constant)]
+            if node
+            else []
+        )
         return tuple(str(value) for value in values) or None
 
     def _dataclass(self, module: Any, node: ast.ClassDef) -> list[Flag]:
@@ -234,7 +269,9 @@ class TorchrunReader(_Plain):
         if module is None or function is None:
             return []
         found = []
-        for flag, call in zip(self.reader.function(module, function), _optional(self.tree, module, function)):
+        for flag, call in zip(
+            self.reader.function(module, function), _optional(self.tree, module, function), strict=False
+        ):
             action = next((last_name(k.value) for k in call.keywords if k.arg == "action"), "")
             found.append(flag._replace(type="flag") if action == "check_env" else flag)
         return found
@@ -242,7 +279,9 @@ class TorchrunReader(_Plain):
 
 def _optional(tree: Tree, module: Any, function: ast.AST) -> list[ast.Call]:
     """The calls that add an option."""
-    return [call for call in calls(function) if call.args and str(tree.value(module, call.args[0]) or "").startswith("-")]
+    return [
+        call for call in calls(function) if call.args and str(tree.value(module, call.args[0]) or "").startswith("-")
+    ]
 
 
 class AccelerateReader(_Plain):
@@ -270,12 +309,28 @@ class DeepspeedReader(_Plain):
 
 
 ENGINES: dict[str, tuple[Any, ...]] = {
-    "llama-cpp": ("llama-cpp-python", "0.2.90", LLAMA, LlamaReader, "llama", r"^(?:0\.2\.90|0\.3\.(?:1|2|5|8|9|12|16|20|24|28|32))$", True, ("LLAMA_ARG_",)),
-    "transformers": ("transformers", "4.52.1", TRANSFORMERS, TransformersReader, "typer", r"^(?:4\.5\d\.\d+|5\.\d+\.\d+)$"),
+    "llama-cpp": (
+        "llama-cpp-python",
+        "0.2.90",
+        LLAMA,
+        LlamaReader,
+        "llama",
+        r"^(?:0\.2\.90|0\.3\.(?:1|2|5|8|9|12|16|20|24|28|32))$",
+        True,
+        ("LLAMA_ARG_",),
+    ),
+    "transformers": (
+        "transformers",
+        "4.52.1",
+        TRANSFORMERS,
+        TransformersReader,
+        "typer",
+        r"^(?:4\.5\d\.\d+|5\.\d+\.\d+)$",
+    ),
     "torchrun": ("torch", "2.0.0", TORCHRUN, TorchrunReader, "argparse", r"^2\.\d+\.0$"),
     "accelerate": ("accelerate", "0.27.0", ACCELERATE, AccelerateReader, "dashes", r"\.0$"),
     "deepspeed": ("deepspeed", "0.13.0", DEEPSPEED, DeepspeedReader, "argparse", r"\.0$", True),
 }
 """package, first release, members, reader, style, releases kept, source archive rather than wheel, prefixes of variables."""
 
-__all__ = ["ENGINES", "UNKNOWN", "TGI", "TgiReader", "flag_of"]
+__all__ = ["ENGINES", "TGI", "UNKNOWN", "TgiReader", "flag_of"]

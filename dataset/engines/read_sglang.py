@@ -34,7 +34,11 @@ class SglangReader:
             for flag in self._fields(owner, node):
                 found.setdefault(flag.primary, flag)
         node = module.classes.get("ServerArgs")
-        method = next((i for i in node.body if isinstance(i, ast.FunctionDef) and i.name == "add_cli_args"), None) if node else None
+        method = (
+            next((i for i in node.body if isinstance(i, ast.FunctionDef) and i.name == "add_cli_args"), None)
+            if node
+            else None
+        )
         if method is not None:
             for flag in self.reader.function(module, method):
                 found[flag.primary] = self._with_parsers(flag)
@@ -46,8 +50,10 @@ class SglangReader:
         """The parsers' choices are made when the program starts, from a table that is read here too."""
         key = {"--tool-call-parser": "tool_parsers", "--reasoning-parser": "reasoning_parsers"}.get(flag.primary)
         names = self.lists()[key] if key else set()
-        return flag._replace(choices=tuple(sorted({*names, "auto"}))) if names and self._has_auto() else (
-            flag._replace(choices=tuple(sorted(names))) if names else flag
+        return (
+            flag._replace(choices=tuple(sorted({*names, "auto"})))
+            if names and self._has_auto()
+            else (flag._replace(choices=tuple(sorted(names))) if names else flag)
         )
 
     def _has_auto(self) -> bool:
@@ -144,9 +150,15 @@ class SglangReader:
         return {
             "architectures": self._architectures(),
             "tool_parsers": self._names("sglang.srt.function_call.parser_names", "TOOL_CALL_PARSER_NAMES")
-            or self._in_class(("sglang.srt.function_call.function_call_parser", "sglang.srt.function_call_parser"), "FunctionCallParser", "ToolCallParserEnum"),
+            or self._in_class(
+                ("sglang.srt.function_call.function_call_parser", "sglang.srt.function_call_parser"),
+                "FunctionCallParser",
+                "ToolCallParserEnum",
+            ),
             "reasoning_parsers": self._names("sglang.srt.parser.reasoning_parser_names", "REASONING_PARSER_NAMES")
-            or self._in_class(("sglang.srt.parser.reasoning_parser", "sglang.srt.reasoning_parser"), "ReasoningParser", "DetectorMap"),
+            or self._in_class(
+                ("sglang.srt.parser.reasoning_parser", "sglang.srt.reasoning_parser"), "ReasoningParser", "DetectorMap"
+            ),
         }
 
     def _names(self, module_name: str, name: str) -> set[str]:
@@ -159,7 +171,13 @@ class SglangReader:
             module = self.tree.module(module_name)
             node = module.classes.get(class_name) if module else None
             for item in node.body if node else ():
-                target = item.targets[0] if isinstance(item, ast.Assign) else item.target if isinstance(item, ast.AnnAssign) else None
+                target = (
+                    item.targets[0]
+                    if isinstance(item, ast.Assign)
+                    else item.target
+                    if isinstance(item, ast.AnnAssign)
+                    else None
+                )
                 if isinstance(target, ast.Name) and target.id == name and module is not None:
                     value = self.tree.value(module, item.value)  # type: ignore[union-attr]
                     return {str(key) for key in value} if isinstance(value, dict) else set()
@@ -172,5 +190,5 @@ class SglangReader:
             if not path.startswith("sglang/srt/models/") or "EntryClass" not in text:
                 continue
             for told in re.findall(r"^EntryClass(?:\s*:[^=]+)?\s*=\s*(\[[^\]]*\]|\(?\s*[\w.]+)", text, re.MULTILINE):
-                found |= {name for name in re.findall(r"\b[A-Za-z_]\w+\b", re.sub(r"#.*", "", told))}
+                found |= set(re.findall(r"\b[A-Za-z_]\w+\b", re.sub(r"#.*", "", told)))
         return found

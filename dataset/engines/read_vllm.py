@@ -184,7 +184,9 @@ class VllmReader:
         """Names that are valid in this release: architectures, parsers, quantization methods, load formats."""
         return {
             "architectures": self._architectures(),
-            "tool_parsers": self._parsers(("vllm/tool_parsers/", "vllm/entrypoints/openai/tool_parsers/"), "_TOOL_PARSERS_TO_REGISTER"),
+            "tool_parsers": self._parsers(
+                ("vllm/tool_parsers/", "vllm/entrypoints/openai/tool_parsers/"), "_TOOL_PARSERS_TO_REGISTER"
+            ),
             "reasoning_parsers": self._parsers(("vllm/reasoning/",), "_REASONING_PARSERS_TO_REGISTER"),
             "quantization": self._quantization(),
         }
@@ -193,7 +195,13 @@ class VllmReader:
         module = self.tree.module("vllm.model_executor.models.registry")
         found: set[str] = set()
         for name, node in module.assigned.items() if module else ():
-            if re.fullmatch(r"_[A-Z_]*MODELS", name) and isinstance(node, ast.Dict) and "PREVIOUSLY" not in name and "UNSUPPORTED" not in name and "PARTIALLY" not in name:
+            if (
+                re.fullmatch(r"_[A-Z_]*MODELS", name)
+                and isinstance(node, ast.Dict)
+                and "PREVIOUSLY" not in name
+                and "UNSUPPORTED" not in name
+                and "PARTIALLY" not in name
+            ):
                 value = self.tree.value(module, node)
                 found |= {str(key) for key in value} if isinstance(value, dict) else set()
         return found
@@ -225,7 +233,11 @@ class VllmReader:
 
 
 def _method(node: ast.ClassDef | None, name: str) -> ast.FunctionDef | None:
-    return next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == name), None) if node else None
+    return (
+        next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == name), None)
+        if node
+        else None
+    )
 
 
 def _with_docs(node: ast.ClassDef) -> list[tuple[ast.AnnAssign, str]]:
@@ -249,7 +261,11 @@ def _apply(tree: Tree, module: Module, function: ast.FunctionDef, given: dict[st
         if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
             return None
         inner = node.value
-        if isinstance(inner, ast.Subscript) and isinstance(inner.value, ast.Name) and isinstance(inner.slice, ast.Constant):
+        if (
+            isinstance(inner, ast.Subscript)
+            and isinstance(inner.value, ast.Name)
+            and isinstance(inner.slice, ast.Constant)
+        ):
             fields = given.get(inner.value.id, {}).get(str(inner.slice.value))
             return (fields, str(node.slice.value)) if fields is not None else None
         return None
@@ -273,7 +289,11 @@ def _apply(tree: Tree, module: Module, function: ast.FunctionDef, given: dict[st
                 found = place(target)
                 if found is not None:
                     found[0].pop(found[1], None)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("remove", "append"):
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("remove", "append")
+        ):
             found = place(node.func.value)
             listed = found[0].get(found[1]) if found else None
             if isinstance(listed, list) and node.args:

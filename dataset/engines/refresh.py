@@ -38,7 +38,8 @@ from parsers import Flag  # noqa: E402
 def _index() -> ModuleType:
     """The module that reads the package index and wheels in parts: that of the compatibility tables."""
     spec = importlib.util.spec_from_file_location("compat_refresh", FOLDER.parent / "compat" / "refresh.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -78,7 +79,9 @@ class Engine(NamedTuple):
 
 ENGINES: dict[str, Engine] = {
     "vllm": Engine("vllm", "0.6.0", read_vllm.WANTED, read_vllm.VllmReader, "flexible", prefixes=("VLLM_",)),
-    "sglang": Engine("sglang", "0.4.0", read_sglang.WANTED, read_sglang.SglangReader, "argparse", prefixes=("SGLANG_", "SGL_")),
+    "sglang": Engine(
+        "sglang", "0.4.0", read_sglang.WANTED, read_sglang.SglangReader, "argparse", prefixes=("SGLANG_", "SGL_")
+    ),
     **{name: Engine(*row) for name, row in read_others.ENGINES.items()},
 }
 
@@ -187,7 +190,9 @@ def read_anywhere(engine: Engine, cache: Path) -> set[str]:
 # --- tables
 
 
-def document(name: str, engine: Engine, releases: Sequence[Release], elsewhere: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+def document(
+    name: str, engine: Engine, releases: Sequence[Release], elsewhere: set[str] = frozenset()
+) -> dict[str, Any]:  # type: ignore[assignment]
     """The table of an engine, as it is written. `elsewhere`: variables that the newest release reads without declaring them."""
     versions = [release.version for release in releases]
     lists = sorted({key for release in releases for key in release.lists})
@@ -203,11 +208,15 @@ def document(name: str, engine: Engine, releases: Sequence[Release], elsewhere: 
         head["prefixes"] = list(engine.prefixes)
     head["releases"] = versions
     head["names"] = {
-        key: history.name_rows(versions, [r.lists.get(key, set()) for r in releases], [bool(r.lists.get(key)) for r in releases])
+        key: history.name_rows(
+            versions, [r.lists.get(key, set()) for r in releases], [bool(r.lists.get(key)) for r in releases]
+        )
         for key in lists
     }
     head["names_since"] = {
-        key: next((r.version for r in releases if r.lists.get(key)), "") for key in lists if any(r.lists.get(key) for r in releases)
+        key: next((r.version for r in releases if r.lists.get(key)), "")
+        for key in lists
+        if any(r.lists.get(key) for r in releases)
     }
     environment = [r.environment for r in releases]
     if any(environment):
@@ -249,7 +258,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: up to date or written; 1: `--check` found what would change; 2: the index did not answer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="engines to read again (all)")
-    parser.add_argument("--tgi", metavar="CLONE", help="a clone of text-generation-inference, whose launcher is on no index")
+    parser.add_argument(
+        "--tgi", metavar="CLONE", help="a clone of text-generation-inference, whose launcher is on no index"
+    )
     parser.add_argument("--check", action="store_true", help="say what would change, and write nothing")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in ENGINES]
@@ -270,10 +281,14 @@ def main(arguments: list[str] | None = None) -> int:
         except (index.RefreshError, ValueError) as error:
             sys.stderr.write(f"{name}: {error}\n")
             return 2
-        changed = write(FOLDER / f"{name}.json", text_of(document(name, ENGINES[name], releases, elsewhere)), options.check)
+        changed = write(
+            FOLDER / f"{name}.json", text_of(document(name, ENGINES[name], releases, elsewhere)), options.check
+        )
         differ |= changed
         if changed:
-            sys.stdout.write(f"{name}.json: {len(releases)} releases{', would change' if options.check else ', written'}\n")
+            sys.stdout.write(
+                f"{name}.json: {len(releases)} releases{', would change' if options.check else ', written'}\n"
+            )
     return int(differ and options.check)
 
 

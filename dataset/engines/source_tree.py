@@ -77,7 +77,9 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             else:
                 yield from _statements([*node.orelse, *node.body])
         elif isinstance(node, ast.Try):
-            yield from _statements([*node.body, *(s for h in node.handlers for s in h.body if not node.body), *node.orelse])
+            yield from _statements(
+                [*node.body, *(s for h in node.handlers for s in h.body if not node.body), *node.orelse]
+            )
         elif isinstance(node, ast.With):
             yield from _statements(node.body)
         else:
@@ -100,7 +102,10 @@ class Tree:
         """A module by its dotted name; None if its text is not there or does not parse."""
         if name not in self._modules:
             self._modules[name] = None
-            for path, is_package in ((name.replace(".", "/") + ".py", False), (name.replace(".", "/") + "/__init__.py", True)):
+            for path, is_package in (
+                (name.replace(".", "/") + ".py", False),
+                (name.replace(".", "/") + "/__init__.py", True),
+            ):
                 if path in self.texts:
                     try:
                         self._modules[name] = Module(name, ast.parse(self.texts[path]), is_package)
@@ -171,7 +176,7 @@ class Tree:
     def _dictionary(self, module: Module, node: ast.Dict, deep: int) -> Any:
         """A dictionary with its keys; a value that is not known stays UNKNOWN."""
         found: dict[Any, Any] = {}
-        for key, value in zip(node.keys, node.values):
+        for key, value in zip(node.keys, node.values, strict=False):
             if key is None:
                 inner = self.value(module, value, deep + 1)
                 if not isinstance(inner, dict):

@@ -47,7 +47,9 @@ def safetensors(
 
 def llama(layers: int = 2, dtype: str = "BF16", **changed: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Names and shapes of a Llama of the size of LLAMA. `changed`: shapes of embed, head, q, k or gate."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {"model.embed_tokens.weight": (dtype, changed.get("embed", (16, 8)))}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {
+        "model.embed_tokens.weight": (dtype, changed.get("embed", (16, 8)))
+    }
     for n in range(layers):
         base = f"model.layers.{n}."
         for name, shape in (

@@ -255,6 +255,7 @@ def _left(found: Found, chosen: Series, entries: Sequence[Entry], faulty: set[st
     """Files beside the series: those that are pointers or cannot be read, downloads that are not done."""
     used = set(chosen.files)
     missing = {*chosen.missing, *faulty}
+    yield from _consolidated(entries, used)
     single = found.kind in ("safetensors", "file")
     for entry in entries:
         if entry.name in used or entry.name in faulty or listing.UNFINISHED.search(entry.name) or single:
@@ -273,6 +274,15 @@ def _left(found: Found, chosen: Series, entries: Sequence[Entry], faulty: set[st
             yield Problem(
                 entry.name, "partial", f"it is the part of a download of {name}", whole, entry.size, says=name
             )
+
+
+def _consolidated(entries: Sequence[Entry], used: set[str]) -> Iterator[Problem]:
+    """Faults of consolidated*.safetensors beside the series: where these are, vLLM takes them in its place."""
+    for entry in entries:
+        if entry.name.startswith("consolidated") and entry.name.endswith(".safetensors") and entry.name not in used:
+            header = safetensors.read_header(entry.path)
+            if header.problem not in ("", "unread"):
+                yield _of_header(entry, header)
 
 
 def _is_needed(name: str) -> bool:

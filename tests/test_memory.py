@@ -17,7 +17,8 @@ from diagnose.memory.cache import cache_groups
 from diagnose.memory.parameters import TRAITS, parameters
 from diagnose.memory.stored import LLAMA_CPP, PLAIN, STATIC, TRANSFORMERS, sequence_bytes, value_bytes, vllm
 
-MEASURED = json.loads((Path(__file__).parent / "real" / "measured.json").read_text())["rows"]
+_FILE = json.loads((Path(__file__).parent / "real" / "measured.json").read_text())
+MEASURED, WHOLE = _FILE["rows"], _FILE["full"]
 LLAMA_3_8B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -56,10 +57,50 @@ def test_equals_what_was_measured_of_the_real_library(row: dict[str, Any]) -> No
     assert differences(row) == []
 
 
+@pytest.mark.parametrize("row", WHOLE, ids=lambda row: row["given"]["model_type"])
+def test_parameters_of_models_of_full_size_are_the_librarys(row: dict[str, Any]) -> None:
+    """In the size that a configuration class has as default, counted on the meta device."""
+    assert parameters(row["given"]) == row["parameters"]
+
+
+_LLAMA = {"model_type": "llama", "vocab_size": 128256, "num_key_value_heads": 8}
+_QWEN2 = {"model_type": "qwen2", "vocab_size": 152064, "tie_word_embeddings": False}
+_QWEN3 = {"model_type": "qwen3", "vocab_size": 151936, "tie_word_embeddings": True, "num_key_value_heads": 8}
+
+
+def _shapes(hidden: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
+    return sizes | {"num_attention_heads": heads} | more
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (_LLAMA | _shapes(4096, 14336, 32, 32), 8_030_261_248),
+        (_LLAMA | _shapes(8192, 28672, 80, 64), 70_553_706_496),
+        (_QWEN2 | _shapes(1024, 2816, 24, 16, vocab_size=151936, tie_word_embeddings=True), 463_987_712),
+        (_QWEN2 | _shapes(2048, 5504, 24, 16, vocab_size=151936), 1_836_828_672),
+        (_QWEN2 | _shapes(2560, 6912, 40, 20, vocab_size=151936, num_key_value_heads=20), 3_950_369_280),
+        (_QWEN2 | _shapes(5120, 13824, 48, 40, num_key_value_heads=8), 14_770_033_664),
+        (_QWEN2 | _shapes(8192, 24576, 80, 64, num_key_value_heads=64), 72_287_920_128),
+        (_QWEN3 | _shapes(1024, 3072, 28, 16, head_dim=128), 596_049_920),
+        (_QWEN3 | _shapes(2048, 6144, 28, 16, head_dim=128), 1_720_574_976),
+        (_QWEN3 | _shapes(2560, 9728, 36, 32, head_dim=128), 4_022_468_096),
+    ],
+)
+def test_parameters_of_published_models(config: dict[str, Any], count: int) -> None:
+    """Llama 3, Qwen 1.5 and Qwen 3 in several sizes: as transformers counts them on the meta device."""
+    assert (
+        parameters({**config, "num_key_value_heads": config.get("num_key_value_heads", config["num_attention_heads"])})
+        == count
+    )
+
+
 def test_at_least_ninety_caches_and_sixty_parameter_counts_are_proved() -> None:
     """The proof does not shrink unnoticed."""
     assert len(MEASURED) >= 90
-    assert sum(parameters(row["given"]) is not None for row in MEASURED) >= 60
+    assert sum(parameters(row["given"]) is not None for row in MEASURED) >= 65
+    assert len(WHOLE) >= 60
 
 
 def test_llama_3_8b_keeps_128_kib_of_a_token() -> None:

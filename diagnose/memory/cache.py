@@ -169,7 +169,7 @@ def _latent(found: Shape, layers: int) -> list[CacheGroup] | None:
     if found.type not in _LATENT and (not found.known and _is_unusual_latent(found)):
         return None
     rank, rope = found.number("kv_lora_rank"), found.number("qk_rope_head_dim")
-    nope, value, heads = found.number("qk_nope_head_dim"), found.number("v_head_dim"), found.heads()
+    nope, value, heads = found.number("qk_nope_head_dim"), found.value_dim(), found.heads()
     if not rank or rope is None or nope is None or not value or not heads:
         return None
     index = found.number("index_head_dim", 0) or 0

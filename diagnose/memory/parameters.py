@@ -243,7 +243,9 @@ def _latent(found: Shape, traits: Traits) -> int:
     if not heads:
         raise _UnknownError
     rank, rope = _size(found, "kv_lora_rank"), _size(found, "qk_rope_head_dim")
-    nope, value = _size(found, "qk_nope_head_dim"), _size(found, "v_head_dim")
+    nope, value = _size(found, "qk_nope_head_dim"), found.value_dim()
+    if value is None:
+        raise _UnknownError
     low = found.values.get("q_lora_rank")
     queries = heads * (nope + rope)
     if found.given and "q_lora_rank" in found.given and low is None:

@@ -81,6 +81,13 @@ class Shape(Struct, frozen=True):
         value = self.values.get("num_key_value_heads")
         return self.heads() if value is None else whole(value)
 
+    def value_dim(self) -> int | None:
+        """Values of one head of latent attention: as given, else the hidden size shared among the heads (MiniCPM3)."""
+        if self.values.get("v_head_dim") is not None or self.type != "minicpm3":
+            return self.number("v_head_dim")
+        hidden, heads = self.number("hidden_size"), self.heads()
+        return hidden // heads if hidden and heads else None
+
     def head_dim(self) -> int | None:
         """Values of one head: as given, else the hidden size shared among the heads."""
         if self.values.get("head_dim") is not None:

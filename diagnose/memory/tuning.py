@@ -32,6 +32,11 @@ OPTIMIZERS: dict[str, Fraction] = {
 """Bytes of state per trained parameter: AdamW two float32 moments; in 8 bits two bytes and two float32 scales per block
 of 256 (arXiv 2110.02861); Adafactor a row and a column per matrix (arXiv 1804.04235); Muon and Lion one moment."""
 
+LOSS_BYTES = 2 + 4 + 4
+"""Bytes per token and entry of the vocabulary at the end of a forward pass; a fused loss takes far less."""
+GAPS = Fraction(1, 20)
+"""What the allocator's rounding and gaps add to all that a training holds: some 5%, by published peaks (docs/memory.md)."""
+
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 
@@ -114,8 +119,8 @@ def activations(widths: Widths, batch: int, length: int, checkpointing: bool) ->
 
 
 def loss(widths: Widths, batch: int, length: int) -> int:
-    """Logits and their gradient: 16-bit logits, a float32 copy, log-probabilities, and the gradient: 2 + 4 + 4 + 4 bytes."""
-    return batch * length * widths.vocab * 14
+    """Logits and their gradient: 16-bit logits, a float32 copy, and one float32 more for log-probabilities or gradient."""
+    return batch * length * widths.vocab * LOSS_BYTES
 
 
 def _up(value: Fraction | int) -> int:

@@ -13,7 +13,7 @@ from diagnose.memory.stored import LLAMA_CPP, TRANSFORMERS, Layout, sequence_byt
 from diagnose.plan.structs import QUANTIZED_BITS, Load, Part, Weights, Wish
 
 VLLM_SHARE = 0.92
-"""vLLM's gpu_memory_utilization if none is given (0.33, config/cache.py); 0.9 before 0.19."""
+"""vLLM's gpu_memory_utilization if none is given (0.33, config/cache.py)."""
 MOST_CONTEXT = 1 << 26
 MOST_SEQUENCES = 1 << 20
 LLAMA_CPP_BATCH = 512

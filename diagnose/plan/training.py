@@ -8,9 +8,6 @@ from diagnose.cards import Card
 from diagnose.memory import estimates, tuning
 from diagnose.plan.structs import Load, Part, Weights, Wish
 
-FILLED = 0.96
-"""How much of a card a training can fill before the allocator's gaps make it fail."""
-
 
 def zero_stage(wish: Wish, cards: int) -> int:
     """The ZeRO stage: as wished, else none for one card or an adapter, and 3 for full tuning on several."""
@@ -26,7 +23,10 @@ def loads(model: Weights, wish: Wish, cards: Sequence[Card]) -> tuple[Load, ...]
 
 def _load(model: Weights, wish: Wish, card: Card, cards: int) -> Load:
     parts = [*_states(model, wish, cards), *_working(model, wish, cards)]
-    return Load(card.name, card.memory, card.offered, int(card.offered * FILLED), tuple(parts))
+    gaps = int(sum(part.bytes for part in parts) * tuning.GAPS)
+    parts.append(Part("allocator", gaps, False, "rounding and gaps, 5% of all above"))
+    parts.append(Part("runtime", estimates.runtime(cards), False, "CUDA context, workspaces and communication"))
+    return Load(card.name, card.memory, card.offered, card.offered, tuple(parts))
 
 
 def _states(model: Weights, wish: Wish, cards: int) -> list[Part]:
@@ -81,5 +81,4 @@ def _working(model: Weights, wish: Wish, cards: int) -> list[Part]:
     if zero_stage(wish, cards) >= 3:
         layer = 2 * 2 * model.parameters // max(1, model.widths.layers)
         parts.append(Part("gathered weights", layer, False, "two layers in 16 bits at a time"))
-    parts.append(Part("runtime", estimates.runtime(cards), False, "CUDA context, workspaces and communication"))
     return parts

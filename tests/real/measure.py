@@ -116,6 +116,12 @@ helium hunyuan_v1_dense jamba lfm2 lfm2_moe llama llama4_text longcat_flash mamb
 ministral mistral mixtral mpt nemotron nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe opt persimmon phi phi3 phimoe qwen2
 qwen2_moe qwen3 qwen3_5_text qwen3_5_moe_text qwen3_moe qwen3_next recurrent_gemma seed_oss smollm3 stablelm starcoder2
 vaultgemma whisper xglm youtu""".split()  # noqa: SIM905
+WHOLE = """apertus arcee bamba bloom codegen cohere cohere2 cwm deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon falcon_h1
+falcon_mamba gemma gemma2 gemma3_text glm glm4 glm4_moe gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe
+granitemoehybrid helium jamba lfm2 llama llama4_text mamba mamba2 minicpm3 minimax_m2 ministral3 mistral
+mixtral olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_5_text qwen3_5_moe_text qwen3_moe
+qwen3_next seed_oss smollm3 stablelm starcoder2 vaultgemma youtu""".split()  # noqa: SIM905
+"""Types whose models are also made in the size that their classes have as default."""
 TEXT_TO_TEXT = "t5 mt5 umt5 bart mbart pegasus marian m2m_100 blenderbot longt5 plbart".split()  # noqa: SIM905
 
 
@@ -148,6 +154,20 @@ def measure(kind: str, text_to_text: bool = False) -> dict[str, Any]:
     static = [[length, _static(made, config, length)] for length in LENGTHS] if not text_to_text else []
     row["static"] = [pair for pair in static if pair[1]]
     return row
+
+
+def whole(kind: str) -> dict[str, Any]:
+    """A model of the size that its configuration class has as default, but eight layers, on the meta device."""
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    names = {field.name for field in dataclasses.fields(CONFIG_MAPPING[kind])}
+    layers = next((name for name in ("num_hidden_layers", "n_layer", "n_layers") if name in names), "")
+    keys = {layers: 8} if layers else {}
+    keys |= {"layer_types": ["mamba", "attention"] * 4} if kind == "granitemoehybrid" else {}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**keys))
+    return {"given": {"model_type": kind, **keys}, "parameters": sum(item.numel() for item in model.parameters())}
 
 
 def _after(model: Any, length: int, text_to_text: bool) -> int:
@@ -221,7 +241,7 @@ def main(kinds: list[str]) -> None:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     named = [kind for kind in kinds if kind != "-"]
-    rows = []
+    rows, full = [], []
     for kind, text_to_text in [(kind, False) for kind in CAUSAL] + [(kind, True) for kind in TEXT_TO_TEXT]:
         if named and kind not in named:
             continue
@@ -229,8 +249,14 @@ def main(kinds: list[str]) -> None:
             rows.append(measure(kind, text_to_text))
         except Exception as error:
             sys.stderr.write(f"{kind}: {error!r}"[:300] + "\n")
+    for kind in () if named else WHOLE:
+        try:
+            full.append(whole(kind))
+        except Exception as error:
+            sys.stderr.write(f"{kind}: {error!r}"[:300] + "\n")
     text = f'{{"transformers": "{transformers.__version__}", "torch": "{torch.__version__}", "rows": [\n'
-    text += ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]}\n"
+    text += ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + '\n], "full": [\n'
+    text += ",\n".join(json.dumps(row, separators=(",", ":")) for row in full) + "\n]}\n"
     if kinds:
         sys.stdout.write(text)
         return

@@ -313,10 +313,8 @@ def _dtype(known: _Known) -> Told:
         return
     lacks = best < (8, 0)
     yield "fit.bfloat16_lacks", lacks
-    if engine == "vllm" and lacks:
-        yield "fit.bfloat16_refused", asked == "bfloat16"
-        if asked in ("", "auto"):
-            yield "fit.dtype_instead", "float32" if type_ in _FLOAT16_REFUSED else "float16"
+    if engine == "vllm" and lacks and asked in ("", "auto"):
+        yield "fit.dtype_instead", "float32" if type_ in _FLOAT16_REFUSED else "float16"
 
 
 def _left_to_engine(engine: str, own: str, type_: str, best: tuple[int, int] | None) -> str:

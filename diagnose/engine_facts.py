@@ -29,6 +29,7 @@ JUDGED = {
     "llama.cpp": ("llama-server",),
     "tgi": ("text-generation-launcher",),
     "transformers": ("transformers serve",),
+    "ollama": ("ollama create",),
 }
 """The programs whose flags the tables hold; of other programs of an engine nothing is said."""
 PARSERS = {"tool_call_parser": ("tool_parsers", "tool_parser_plugin"), "reasoning_parser": ("reasoning_parsers", "reasoning_parser_plugin")}  # fmt: skip
@@ -195,6 +196,9 @@ def _flag(found: Judged, table: Table, one: Given) -> None:
 def _unknown(found: Judged, table: Table, one: Given) -> None:
     if table.is_beyond(found.version):
         return
+    if table.style == "modelfile":
+        _parameter(found, table, one)
+        return
     beginnings = table.beginnings(one.flag, found.at if found.at is not None else len(table.releases) - 1)
     if len(beginnings) > 1:
         found.add(f"launch.ambiguous.{one.number}.flag", one.flag, one.line)
@@ -204,6 +208,14 @@ def _unknown(found: Judged, table: Table, one: Given) -> None:
         return
     found.add(f"launch.unknown.{one.number}.flag", one.flag, one.line)
     found.add(f"launch.unknown.{one.number}.nearest", nearest(table, one.flag, found.at), one.line)
+
+
+def _parameter(found: Judged, table: Table, one: Given) -> None:
+    """A parameter of a Modelfile that is like a known one: newer releases may have others, of which nothing is said."""
+    close = get_close_matches(one.flag.lower(), table.spellings(), 1, 0.75)
+    if close and one.attached:  # a flag of `ollama create` itself is no parameter
+        found.add(f"launch.parameter_unknown.{one.number}.name", one.flag, one.line)
+        found.add(f"launch.parameter_unknown.{one.number}.nearest", close[0], one.line)
 
 
 def _foreign(found: Judged, one: Given) -> bool:

@@ -126,7 +126,7 @@ def test_without_a_command_all_cards_are_counted() -> None:
 
 GGUF = {
     "model.kind": "gguf",
-    "model.attention": "gqa",
+    "gguf.architecture": "llama",
     "model.head_dim": 128,
     "engine.name": "llama.cpp",
     "launch.program": "llama-server",

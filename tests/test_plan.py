@@ -159,7 +159,7 @@ def test_facts_of_a_gguf_file_are_enough_for_plain_attention() -> None:
     """Its metadata gives layers, heads and their size."""
     told = {
         "model.kind": "gguf",
-        "model.attention": "gqa",
+        "gguf.architecture": "llama",
         "model.layers": 32,
         "model.kv_heads": 8,
         "model.heads": 32,
@@ -170,6 +170,9 @@ def test_facts_of_a_gguf_file_are_enough_for_plain_attention() -> None:
     found = model_of(told)
     assert sequence_bytes(found.groups, 1024, 2, LLAMA_CPP) == 1024 * 128 * 1024
     assert found.exact
+    assert model_of({**told, "gguf.architecture": "mamba"}).groups == ()
+    full, sliding = model_of({**told, "gguf.architecture": "gemma3", "model.sliding_window": 1024}).groups
+    assert (full.layers, sliding.layers, sliding.window) == (5, 27, 1024)
 
 
 def _needed(made: Plan) -> int:

@@ -25,6 +25,7 @@ def run(model: str, wish: Wish, gpu: str = "", gpus: int = 0, format_name: str =
 
     Without `gpu` the cards of this machine are planned for. Raises InputError for a name that is not known.
     """
+    wish = replace(wish, optimizer=wish.optimizer.replace("-", "_"), quantization=wish.quantization.lower())
     _check(wish)
     found, unread = _model(model, folder or _working_folder())
     made = plan(found, wish, _cards(gpu, gpus))
@@ -59,7 +60,7 @@ def _check(wish: Wish) -> None:
         ("--for", wish.engine, ENGINES),
         ("--tune", wish.tune, ("", *TUNES)),
         ("--optimizer", wish.optimizer, tuple(OPTIMIZERS)),
-        ("--quantization", wish.quantization.lower(), ("", *QUANTIZED_BITS)),
+        ("--quantization", wish.quantization, ("", *QUANTIZED_BITS)),
     ):
         if value not in known:
             raise InputError(f"{name} {value}: it is one of {', '.join(item for item in known if item)}")
@@ -77,6 +78,9 @@ def _model(model: str, folder: str) -> tuple[Weights, tuple[str, ...]]:
     from diagnose.sources import checkpoint
 
     told, unchecked = _read("model files", lambda: checkpoint.read(model, os.environ, folder))
+    if told.get("model.kind") == "adapter" and "model.hidden_size" not in told:
+        base = told.get("adapter.base") or told.get("adapter.base_model") or "the model that it was made for"
+        raise InputError(f"{model}: is an adapter; plan for its base, {base}")
     if told.get("model.kind") in ("missing", None):
         why = str(told.get("model.why") or "there is no such model on this machine")
         near = told.get("model.nearest")

@@ -47,10 +47,12 @@ WRITERS: dict[str, Callable[[Plan], str]] = {"text": write, "json": write_json, 
 
 
 def size(amount: int) -> str:
-    """Bytes for a reader: 14.96 GiB, 380 MiB."""
+    """Bytes for a reader: 14.96 GiB, 380 MiB, 12 KiB."""
     if abs(amount) >= 1 << 30:
         return f"{amount / (1 << 30):.2f} GiB"
-    return f"{amount / (1 << 20):.0f} MiB"
+    if abs(amount) >= 10 << 20:
+        return f"{amount / (1 << 20):.0f} MiB"
+    return f"{amount / (1 << 10):,.0f} KiB" if abs(amount) >= 1 << 10 else f"{amount} bytes"
 
 
 # --- text

@@ -24,6 +24,8 @@ WORTHWHILE = 1024
 def plan(model: Weights, wish: Wish, cards: Sequence[Card]) -> Plan:
     """Plan `wish` for `model` on `cards`. What is not known is named in `unknown`, and the plan then has no verdict."""
     wish = _completed(model, wish)
+    if model.kind == "gguf" and wish.engine in ("vllm", "sglang") and not wish.tune:
+        wish = replace(wish, engine="llama-cpp")  # which such files are made for
     unknown = tuple(_unknown(model, wish, cards))
     if unknown:
         return _without_verdict(model, wish, unknown)
@@ -149,13 +151,15 @@ def _has_fp8(cards: Sequence[Card]) -> bool:
 
 
 def _more_cards(model: Weights, wish: Wish, cards: Sequence[Card]) -> Iterator[Change]:
-    """The smallest number of cards of the same kind that holds it."""
+    """The smallest number of cards of the same kind that holds it; one that shares the heads before one in stages."""
     free = replace(wish, tensor_parallel=0, pipeline_parallel=0)
-    for count in (2, 3, 4, 6, 8, 12, 16, 24, 32, 64):
-        if count > len(cards) and serving.fits(model, free, [cards[0]] * count):
+    counts = [count for count in (2, 3, 4, 6, 8, 12, 16, 24, 32, 64) if count > len(cards)]
+    if wish.engine in ("vllm", "sglang"):
+        counts.sort(key=lambda count: serving.split(model, free, count)[1] > 1)
+    for count in counts:
+        if serving.fits(model, free, [cards[0]] * count):
             tensor, stages = serving.split(model, free, count)
-            flags = commands.parallel(wish, tensor, stages)
-            yield Change(f"use {count} × {cards[0].name}", " ".join(flags))
+            yield Change(f"use {count} × {cards[0].name}", " ".join(commands.parallel(wish, tensor, stages)))
             return
 
 

@@ -185,11 +185,35 @@ def groups_of(told: Mapping[str, Value]) -> tuple[CacheGroup, ...]:
     made = [_group(told, name) for name in names]
     if made:
         return tuple(group for group in made if group.layers > 0)
-    if told.get("model.kind") == "gguf" and told.get("model.attention") in ("mha", "gqa", "mqa"):
-        layers, heads, size = (told.get(f"model.{name}") for name in ("layers", "kv_heads", "head_dim"))
-        if isinstance(layers, int) and isinstance(heads, int) and isinstance(size, int) and layers and heads and size:
-            return (CacheGroup("full", layers, heads, 2 * heads * size),)
-    return ()
+    return _of_gguf(told) if told.get("model.kind") == "gguf" else ()
+
+
+_PLAIN_GGUF = frozenset(
+    """llama qwen2 qwen2moe qwen3 qwen3moe qwen2vl qwen3vl gemma phi2 phi3 starcoder2 granite granitemoe olmo olmo2 olmoe
+    internlm2 baichuan stablelm command-r gptneox gpt2 glm4 glm4moe smollm3 nemotron exaone ernie4_5 mistral3 minimax-m2
+    seed_oss hunyuan-dense dots1 bailingmoe""".split()  # noqa: SIM905
+)
+_WINDOWED_GGUF = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}
+"""llama.cpp's architectures whose every nth layer attends to everything, and the others to a window (src/llama-model.cpp)."""
+
+
+def _of_gguf(told: Mapping[str, Value]) -> tuple[CacheGroup, ...]:
+    """The groups of a GGUF file, whose metadata names layers, heads and their size; none for other architectures."""
+    architecture = told.get("gguf.architecture")
+    layers, heads, size, window = (
+        value if isinstance(value := told.get(f"model.{name}"), int) and not isinstance(value, bool) else 0
+        for name in ("layers", "kv_heads", "head_dim", "sliding_window")
+    )
+    if min(layers, heads, size) <= 0:
+        return ()
+    values = 2 * heads * size
+    if architecture in _PLAIN_GGUF and not window:
+        return (CacheGroup("full", layers, heads, values),)
+    step = _WINDOWED_GGUF.get(str(architecture))
+    if step is None or window <= 0:
+        return ()
+    full = layers // step
+    return (CacheGroup("full", full, heads, values), CacheGroup("sliding", layers - full, heads, values, window))
 
 
 def _group(told: Mapping[str, Value], name: str) -> CacheGroup:

@@ -92,6 +92,9 @@ def _gpus(known: _Known) -> Told:
     wanted = _wanted(known)
     if wanted is not None:
         yield "fit.gpus_wanted", wanted
+    beyond = _beyond(known)
+    if beyond is not None:
+        yield "fit.visible_beyond_container", beyond
     there = _there(known)
     if there is None:
         return
@@ -148,7 +151,7 @@ def _there(known: _Known) -> tuple[int, str] | None:
         found.append((given, "the container is given" if known.contained else "the launcher's configuration names"))
     visible = _visible(known)
     if visible is not None:
-        found.append((visible, "CUDA_VISIBLE_DEVICES names"))
+        found.append((visible, "CUDA_VISIBLE_DEVICES leaves"))
     if not known.elsewhere and known.text("gpu.vendor") in ("", "nvidia", "amd"):
         name = "gpu.count" if known.contained or visible is not None else "gpu.visible_count"
         count = known.whole(name)
@@ -163,12 +166,24 @@ def _visible(known: _Known) -> int | None:
     value = known.value("launch.env.CUDA_VISIBLE_DEVICES")
     if not isinstance(value, str):
         return None if value is None else 1
+    inside = known.whole("deploy.gpus") if known.contained else None
     count = 0
     for entry in value.split(","):
         if not re.fullmatch(r"\d{1,4}|(?:GPU|MIG)-[\w/-]+", entry.strip()):
             break
+        if inside is not None and entry.strip().isdigit() and int(entry) >= inside:
+            break
         count += 1
     return count
+
+
+def _beyond(known: _Known) -> int | None:
+    """The first index in CUDA_VISIBLE_DEVICES that a container does not have: inside, its GPUs count from 0."""
+    inside, value = known.whole("deploy.gpus"), known.value("launch.env.CUDA_VISIBLE_DEVICES")
+    if not known.contained or not inside or not isinstance(value, str):
+        return None
+    indices = [int(entry) for entry in re.findall(r"(?:^|,)\s*(\d{1,4})\s*(?=,|$)", value)]
+    return next((index for index in indices if index >= inside), None)
 
 
 # --- tensor and pipeline parallel
@@ -374,6 +389,8 @@ def _network(known: _Known) -> Told:
     yield "fit.port", port
     inside = [known.whole(name) for name in known.names() if re.fullmatch(r"deploy\.port\.\d+\.inside", name)]
     bridged = known.text("deploy.network") == "bridge"
+    if known.text("deploy.kind") == "docker" and bridged and known.text("launch.program"):
+        yield "fit.no_port_published", not inside and not known.yes("deploy.ports_all")
     if not known.elsewhere and bridged and inside:
         yield "fit.port_published", port in inside
     probe = known.whole("deploy.probe_port")

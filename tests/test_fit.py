@@ -261,6 +261,15 @@ def test_visible_devices_of_the_command(value: str, count: int) -> None:
     assert found["fit.gpus_there"] == count
 
 
+def test_a_containers_gpus_count_from_zero() -> None:
+    """An index of the host is none inside; CUDA sees what stands before it."""
+    inside = {"deploy.kind": "docker", "deploy.gpus": 2, "launch.tensor_parallel": 2}
+    found = told(VLLM, inside, {"launch.env.CUDA_VISIBLE_DEVICES": "2,3"})
+    assert (found["fit.visible_beyond_container"], found["fit.gpus_there"]) == (2, 0)
+    assert "fit.visible_beyond_container" not in told(VLLM, inside, {"launch.env.CUDA_VISIBLE_DEVICES": "1,0"})
+    assert "fit.visible_beyond_container" not in told(VLLM, {"launch.env.CUDA_VISIBLE_DEVICES": "2,3"}, gpu__count=8)
+
+
 def test_processes_of_a_launcher() -> None:
     """More than GPUs, or one on several."""
     assert told(deploy__launcher="torchrun", deploy__processes=8, gpu__count=4)["fit.processes_over"] is True
@@ -365,6 +374,15 @@ def test_ports(facts: dict[str, Any], expected: dict[str, Any]) -> None:
     """The engine's port against what is published and asked."""
     found = told(VLLM, facts)
     assert {name: found.get(name) for name in expected} == expected
+
+
+def test_a_server_without_any_published_port() -> None:
+    """Docker alone: a pod and a Compose service have neighbours."""
+    base = {"deploy.kind": "docker", "deploy.network": "bridge"}
+    assert told(VLLM, base)["fit.no_port_published"] is True
+    assert told(VLLM, base, {"deploy.port.0.inside": 8000})["fit.no_port_published"] is False
+    assert told(VLLM, base, {"deploy.ports_all": True})["fit.no_port_published"] is False
+    assert "fit.no_port_published" not in told(VLLM, base, {"deploy.kind": "compose"})
 
 
 def test_sglang_listens_on_loopback_unless_told() -> None:

@@ -101,6 +101,10 @@ COMMANDS = [
     ("container-memory-below-engine", f"docker run --gpus all -m 2g {VLLM} a/b"),
     ("more-gpus-wanted-than-there", f"docker run --gpus 2 --ipc=host {VLLM} a/b -tp 4"),
     ("more-gpus-wanted-than-there", "vllm serve a/b -tp 16"),
+    (
+        "visible-devices-beyond-container",
+        f"docker run --gpus '\"device=2,3\"' --ipc=host -e CUDA_VISIBLE_DEVICES=0,3 {VLLM} a/b -tp 2",
+    ),
     ("environment-file-missing", f"docker run --gpus all --env-file gone.env {VLLM} a/b"),
     ("more-processes-than-gpus", "torchrun --nproc-per-node 16 train.py"),
     ("machines-without-meeting-place", "torchrun --nnodes 2 --nproc-per-node 8 train.py"),

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.launch import docker, images
 from diagnose.sources.launch.durations import seconds
-from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts
+from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts, user_facts
 from diagnose.sources.launch.interpolation import Variables, as_word, unquoted
 from diagnose.sources.launch.shell import Word
 from diagnose.sources.settings import words as names
@@ -158,6 +158,9 @@ def _service(
     given = dict(_environment(node, variables, environ, folder))
     yield from _resources(node, given, variables, origin)
     yield from _ports(node, variables, origin)
+    user = node.get("user")
+    known = {name: word.text for name, word in given.items()}
+    yield from user_facts(variables.fill(user.word()), known, origin, user.line)
     mounts = list(_mounts(node, variables, environ, folder))
     yield from mount_facts(mounts, origin)
     for missing in _env_files(node, variables, folder)[1]:
@@ -257,9 +260,6 @@ def _resources(node: Node, given: Mapping[str, Word], variables: Variables, orig
         soft = value.get("soft").word() or value.word()
         if name in ("memlock", "stack", "nofile") and soft:
             yield Fact(f"deploy.ulimit.{name}", soft, origin, value.line)
-    user = node.get("user")
-    if user:
-        yield Fact("deploy.user", variables.fill(user.word())[:LONGEST], origin, user.line)
 
 
 def _shm(node: Node, ipc: str, variables: Variables, origin: str) -> Iterator[Reading]:

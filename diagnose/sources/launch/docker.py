@@ -10,7 +10,7 @@ from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.jsonfile import Loaded, load, read_bytes
 from diagnose.sources.launch import images
 from diagnose.sources.launch.docker_call import SANDBOXES, Call, Option, taken_apart
-from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts
+from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts, user_facts
 from diagnose.sources.launch.shell import Word, parse
 from diagnose.sources.settings import words as names
 
@@ -52,6 +52,10 @@ def read(
     yield from image_facts(image, call.image.text, origin, call.image.line)
     yield from _resources(call, origin, line, call.program == "docker" and default_is_nvidia())
     yield from _ports(call, origin)
+    given = _environment(call, environ, folder)
+    user = call.last("user")
+    if user is not None:
+        yield from user_facts(user.value, {name: word.text for name, word in given}, origin, user.word.line)
     mounts = _mounts(call, environ, folder)
     yield from mount_facts(mounts, origin)
     yield from _environment_files(call, folder, origin)
@@ -63,7 +67,7 @@ def read(
     yield from twice(image, entrypoint is not None, call.rest, origin)
     return Inside(
         command,
-        _environment(call, environ, folder),
+        given,
         image.engine,
         image.version,
         tuple(mounts),
@@ -172,9 +176,6 @@ def _resources(call: Call, origin: str, line: int, by_default: bool) -> Iterator
             yield Fact(f"deploy.ulimit.{name}", value.partition(":")[0], origin, limit.word.line)
     network = call.last("network", "net")
     yield Fact("deploy.network", network.value if network else "bridge", origin, network.word.line if network else line)
-    user = call.last("user")
-    if user:
-        yield Fact("deploy.user", user.value[:LONGEST], origin, user.word.line)
 
 
 def shm_facts(asked: Option | None, ipc: str, call: Call | None, origin: str, line: int) -> Iterator[Reading]:

@@ -97,6 +97,17 @@ def _cache_inside(inside: Inside, environ: Mapping[str, str]) -> Iterator[Readin
         )
 
 
+def user_facts(user: str, given: Mapping[str, str], origin: str, line: int) -> Iterator[Reading]:
+    """`deploy.user*`: a number that the image has no name for gets `/` for its home folder, where it may not write."""
+    if not user:
+        return
+    yield Fact("deploy.user", user[:LONGEST], origin, line)
+    number = user.partition(":")[0]
+    named = any(given.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME"))
+    if number.isdigit() and int(number) > 0:
+        yield Fact("deploy.user_without_home", not (given.get("HOME") and named), origin, line)
+
+
 def cache_folder(given: Mapping[str, str], engine: str = "") -> str:
     """Where the Hub client keeps models inside a container, by the variables given; TGI's image has a place of its own."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):

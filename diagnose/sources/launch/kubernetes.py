@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.launch import docker, images
-from diagnose.sources.launch.inside import Inside, Mount
+from diagnose.sources.launch.inside import Inside, Mount, user_facts
 from diagnose.sources.launch.pods import NESTED, Pod, pods, quantity
 from diagnose.sources.launch.shell import Word
 from diagnose.sources.yamlfile import Node
@@ -90,6 +90,8 @@ def _container(choice: _Choice, documents: Sequence[Node], origin: str) -> Gener
         environ.setdefault("LWS_GROUP_SIZE", Word(str(pod.size), pod.line))
     for name in unknown[:8]:
         yield Fact(f"deploy.env_elsewhere.{name}", True, origin, line)
+    user = container.get("securityContext", "runAsUser") or pod.spec.get("securityContext", "runAsUser")
+    yield from user_facts(user.word(), {name: word.text for name, word in environ.items()}, origin, user.line)
     yield from _resources(container, origin)
     yield from _shared_memory(pod.spec, container, origin)
     yield from _ports(container, origin)

@@ -223,6 +223,15 @@ def test_a_pipe_for_a_file_of_variables_is_not_opened(tmp_path: Path) -> None:
     assert any("regular file" in item.why for item in unchecked(docker.read(words, HOME, "/")))
 
 
+def test_a_user_by_number_needs_a_name_and_a_home() -> None:
+    """Root and named users are those of the image."""
+    assert told("docker run --user 1000:1000 vllm/vllm-openai a/b")["deploy.user_without_home"].value is True
+    given = told("docker run -u 1000 -e HOME=/tmp -e USER=app vllm/vllm-openai a/b")
+    assert given["deploy.user_without_home"].value is False
+    assert "deploy.user_without_home" not in told("docker run -u 0 vllm/vllm-openai a/b")
+    assert "deploy.user_without_home" not in told("docker run -u vllm vllm/vllm-openai a/b")
+
+
 def test_apptainer_is_read_too() -> None:
     """Its image and its command; it sees GPUs with --nv only, and the folders of the host."""
     found = told("apptainer exec --nv -B /data:/data docker://vllm/vllm-openai:v0.11.0 vllm serve /data/m")

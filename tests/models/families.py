@@ -75,7 +75,7 @@ PHI = (
 def _pieces(
     count: int, pieces: Mapping[str, str], bos: str, *symbols: str, added: Sequence[str] = (), prefix: bool = True
 ) -> Words:
-    model = sentencepiece_model(count, dict(pieces), symbols)
+    model = sentencepiece_model(count, dict(pieces), symbols, prefix)
     fast = from_sentencepiece(model, [*pieces.values(), *symbols, *added], prefix)
     return Words(begins_with(fast, bos) if bos else fast, model)
 

@@ -60,7 +60,7 @@ def begins_with(tokenizer: Tokenizer, bos: str) -> Tokenizer:
     return tokenizer
 
 
-def sentencepiece_model(size: int, pieces: dict[str, str], symbols: Sequence[str] = ()) -> bytes:
+def sentencepiece_model(size: int, pieces: dict[str, str], symbols: Sequence[str] = (), prefix: bool = True) -> bytes:
     """A sentencepiece model (BPE with bytes). `pieces` names unk, bos, eos, pad as the family writes them, in the order of their ids."""
     out = io.BytesIO()
     ids = {f"{name}_id": number for number, name in enumerate(pieces)}
@@ -73,6 +73,7 @@ def sentencepiece_model(size: int, pieces: dict[str, str], symbols: Sequence[str
         character_coverage=1.0,
         num_threads=1,
         split_digits=True,
+        add_dummy_prefix=prefix,
         allow_whitespace_only_pieces=True,
         remove_extra_whitespaces=False,
         normalization_rule_name="identity",

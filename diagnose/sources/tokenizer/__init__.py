@@ -55,10 +55,14 @@ def read_folder(path: str, head: str, name: str, kind: str = "folder") -> Iterat
     if chosen.chosen is not None and chosen.chosen.text.strip():
         marks = template.marks_of(known, names, tuple(found.added) + tuple(names.values()))
         origin = known.origin(chosen.chosen.file)
+        begins = ""
         for reading in _template(chosen.chosen, chosen.others, marks, origin, prompt):
-            yield reading
+            if isinstance(reading, Fact) and reading.name == "template.turn_begins":
+                begins = str(reading.value)
             if isinstance(reading, Fact) and reading.name == "template.turn_end":
-                yield from _stops(str(reading.value), origin, known, found, names)
+                yield from _ends(str(reading.value), begins, origin, known, found, names)
+                continue
+            yield reading
     found.ordinary.clear()  # so that the child below is as small as it can be
     if found.document is not None:
         readings = encoding.judge(known, found, names, prompt)
@@ -149,6 +153,16 @@ def _needed(name: str, known: Files) -> bool:
     if name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         return True
     return "tokenizer.json" not in known.states
+
+
+def _ends(
+    end: str, begins: str, origin: str, known: Files, found: Vocabulary, names: Mapping[str, str]
+) -> Iterator[Reading]:
+    """The end of a turn: what is printed there, or what begins the next turn if generation is set to stop at it."""
+    if end == "none" and found.id_of(begins) is not None and found.id_of(begins) in special.stop_ids(known)[0]:
+        end = begins
+    yield Fact("template.turn_end", end, origin)
+    yield from _stops(end, origin, known, found, names)
 
 
 def _stops(end: str, origin: str, known: Files, found: Vocabulary, names: Mapping[str, str]) -> Iterator[Reading]:

@@ -48,8 +48,9 @@ def judge(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
     yield from _settings(config, origin)
     yield from _packages(known, vocabulary)
     here = known.head or "model folder"
-    yield Fact("tokenizer.pooling", bool(known.names.intersection(_POOLING)), here)
-    yield Fact("template.model_tuned", tuned_for_chat(name, known.generation), here)
+    pooling = bool(known.names.intersection(_POOLING))
+    yield Fact("tokenizer.pooling", pooling, here)
+    yield Fact("template.model_tuned", "embedding" if pooling else tuned_for_chat(name, known.generation), here)
 
 
 def _remote_code(known: Files, origin: str) -> Iterator[Reading]:

@@ -12,12 +12,12 @@ from diagnose.sources import files
 MOST_BYTES = 32 << 20
 """The largest such file that is read; published ones have up to 8 MB."""
 MOST_PIECES = 2_000_000
-_CONTROL = (3, 2)
-"""Types of pieces that are no text: CONTROL and UNKNOWN of sentencepiece_model.proto."""
+_CONTROL = (2, 3, 4, 5)
+"""Types of pieces that are no ordinary text in sentencepiece_model.proto: unknown, control, user defined, unused."""
 
 
 class Pieces(Struct, frozen=True):
-    """Text → id; `control` are ids that stand for no text; `error` says why there is nothing, `line` where."""
+    """Text → id; `control` are ids that stand for no ordinary text; `error` says why there is nothing, `line` where."""
 
     ids: dict[str, int] = {}
     control: frozenset[int] = frozenset()

@@ -149,7 +149,7 @@ def _conflicts(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
     by_id = {number: text for text, number in ids.items()}
     end = max(max(ids.values(), default=-1), max(vocabulary.ordinary.values(), default=-1)) + 1
     for file, tokens in places:
-        for token in tokens:
+        for token in sorted(tokens, key=lambda token: token.id):
             here = ids.get(token.text, vocabulary.ordinary.get(token.text))
             if here is None and file == "tokenizer_config.json":  # a loader puts it behind the last one
                 here = end

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from diagnose.model import Fact, Output, Reading, Step
 from diagnose.sources import files as plain
@@ -110,6 +111,10 @@ def where(known: Files, found: Found) -> Iterator[Reading]:
             yield Fact("template.source", found.others[0].file, known.origin(found.others[0].file))
             yield Fact("template.default_missing", True, known.origin(found.others[0].file))
             yield Fact("template.names", ", ".join(source.name for source in found.others)[:200], head)
+        elif any(
+            name in known.states and not known.good(name) for name in ("chat_template.jinja", "tokenizer_config.json")
+        ):
+            return  # what is wrong with the file is told; whether it holds a template is not known
         elif known.tokenizer_config or known.good("tokenizer.json"):
             yield Fact("template.source", "none", head)
         return
@@ -156,6 +161,8 @@ class _Tried:
         for conversation in CONVERSATIONS[1:]:
             yield Step(f"rendering the conversation {conversation.name} in the chat template")
             result = self._render(conversation, add_generation_prompt=True)
+            if result.problem == "failed" and conversation.name == "tool-result":
+                result = self._with_arguments_as_text(conversation, result)
             self._results[conversation.name] = result
             yield from self._told(conversation, result)
             if sum(result.problem == "endless" for result in self._results.values()) >= MOST_ENDLESS:
@@ -188,6 +195,18 @@ class _Tried:
         template = self._with_tools if conversation.tools else self._template
         tools = list(conversation.tools) or None
         return sandbox.render(template, messages, tools=tools, **self._marks.special, **others)
+
+    def _with_arguments_as_text(self, conversation: Conversation, result: Rendered) -> Rendered:
+        """The outcome with a call's arguments as JSON text, which some templates take; else what it was."""
+        messages = []
+        for message in conversation.messages:
+            calls = [
+                {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+                for call in message.get("tool_calls", ())
+            ]
+            messages.append({**message, "tool_calls": calls} if calls else message)
+        again = self._render(structs.replace(conversation, messages=tuple(messages)), add_generation_prompt=True)
+        return result if again.problem else again
 
     def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         content = message.get("content")
@@ -271,14 +290,15 @@ class _Tried:
         answered = self._render(Conversation("", (CONVERSATIONS[0].messages[0], _answer()), {}))
         if answered.problem or ANSWER not in answered.text:
             return
-        after = _behind(answered.text) or _behind(
-            self._results["turns"].text
-        )  # some end with what begins the next turn
+        after = _behind(answered.text)
         ends = [token for token in self._marks.tokens if token and after.startswith(token)]
         end = max(ends, key=len, default="")
         if end and end != self._marks.special.get("bos_token"):
             yield Fact("template.turn_end", end[:100], self._origin)
-        elif not _behind(answered.text):
+        elif not after:
+            following = _behind(self._results["turns"].text)
+            heads = [token for token in self._marks.tokens if token and following.startswith(token)]
+            yield Fact("template.turn_begins", max(heads, key=len, default="none")[:100], self._origin)
             yield Fact("template.turn_end", "none", self._origin)
 
     def _thinking(self) -> Iterator[Reading]:

@@ -68,6 +68,7 @@ def gather(known: Files) -> Vocabulary:
         if known.good(name) and (name.endswith(".tiktoken") or name == "tiktoken.model"):
             return _named(known, name, "tiktoken", pieces.tiktoken(known.path(name)))
     if known.good("tekken.json"):
+        _check_json(known, "tekken.json")
         return _named(known, "tekken.json", "tekken", None)
     if known.good("vocab.txt"):
         return _named(known, "vocab.txt", "vocab", _lines(known.path("vocab.txt")), "WordPiece")
@@ -125,6 +126,19 @@ def vocab_json(known: Files) -> dict[str, int]:
         told = jsonfile.parse(data)
         files.with_problem(known, "vocab.json", told.error or f"it is no list of pieces with ids: {error}", told.line)
         return {}
+
+
+def _check_json(known: Files, name: str) -> None:
+    """Remember a file as broken if it is no JSON."""
+    data = jsonfile.read_bytes(known.path(name))
+    if not isinstance(data, bytes):
+        files.with_problem(known, name, data.error)
+        return
+    try:
+        msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        told = jsonfile.parse(data)
+        files.with_problem(known, name, told.error or str(error), told.line)
 
 
 def _lines(path: str) -> pieces.Pieces:
@@ -210,7 +224,12 @@ def _document(known: Files, vocabulary: Vocabulary, document: Document) -> Itera
             yield Fact("tokenizer.pads_to", min(strategy["Fixed"], 1 << 40), origin)
     yield from _twice(document, origin)
     patterns = texts_under(document.pre_tokenizer, "Regex")
-    if known.model.get("model_type") in _MISTRAL and len(vocabulary.ordinary) > 100_000 and patterns:
+    if (
+        known.model.get("model_type") in _MISTRAL
+        and len(vocabulary.ordinary) > 100_000
+        and patterns
+        and "[INST]" in vocabulary.added
+    ):
         # Mistral's own pattern splits numbers digit by digit; the one published by mistake takes up to three at once.
         yield Fact("tokenizer.mistral_pattern", "wrong" if r"\p{N}{1,3}" in patterns[0] else "right", origin)
 

@@ -70,7 +70,9 @@ def test_a_number_that_stands_for_no_limit_is_none(tmp_path: Path) -> None:
 def test_a_model_for_embeddings_is_known_by_its_files(tmp_path: Path) -> None:
     """sentence-transformers keeps modules.json beside the model."""
     assert facts(folder(tmp_path))["tokenizer.pooling"] is False
-    assert facts(folder(tmp_path, modules_json=[]))["tokenizer.pooling"] is True
+    told = facts(folder(tmp_path, modules_json=[]))
+    assert told["tokenizer.pooling"] is True
+    assert told["template.model_tuned"] == "embedding"
 
 
 def test_a_class_that_no_release_has_is_told(tmp_path: Path) -> None:

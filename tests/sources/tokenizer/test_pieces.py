@@ -25,7 +25,9 @@ def test_pieces_are_those_that_the_library_reads(tmp_path: Path) -> None:
     library.Load(str(tmp_path / "m.model"))
     found = pieces.sentencepiece(str(tmp_path / "m.model"))
     assert found.ids == {library.IdToPiece(number): number for number in range(library.GetPieceSize())}
-    assert found.control == {n for n in range(library.GetPieceSize()) if library.IsControl(n) or library.IsUnknown(n)}
+    assert found.control == {
+        n for n in range(library.GetPieceSize()) if library.IsControl(n) or library.IsUnknown(n) or library.IsUnused(n)
+    }
     assert found.algorithm == "BPE"
 
 

@@ -193,4 +193,18 @@ def test_answers_without_an_end_are_told(tmp_path: Path) -> None:
     bare = "{% for m in messages %}{{ '[INST] ' + m.content + ' [/INST] ' if m.role == 'user' else m.content }}{% endfor %}"
     assert told(tmp_path, bare)["template.turn_end"] == "none"
     heads = "{% for m in messages %}{{ ('<|im_start|>' if m.role == 'user' else '') + m.content }}{% endfor %}"
-    assert told(tmp_path, heads)["template.turn_end"] == "<|im_start|>"
+    assert told(tmp_path, heads)["template.turn_end"] == "none"
+    setup = {
+        "tokenizer_config_json": config(chat_template=heads),
+        "generation_config_json": {"eos_token_id": [258, 259]},
+    }
+    assert facts(folder(tmp_path, **setup))["template.turn_end"] == "<|im_start|>"
+
+
+def test_arguments_of_a_call_may_be_text(tmp_path: Path) -> None:
+    """Some templates join them as JSON text; a call with an object in its place is no fault of theirs."""
+    joined = (
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}"
+        "{% for call in m.tool_calls or [] %}{{ call.function.name + call.function.arguments }}{% endfor %}{% endfor %}"
+    )
+    assert told(tmp_path, joined)["template.tool_result"] == "used"

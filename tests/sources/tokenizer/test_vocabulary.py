@@ -129,7 +129,8 @@ def test_how_merges_are_written_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("pattern", "expected"), [(r"\p{N}{1,3}| ?x", "wrong"), (r"\p{N}| ?x", "right")])
 def test_the_pattern_of_mistral_models_is_looked_at(tmp_path: Path, pattern: str, expected: str) -> None:
     """Only for their model types and large vocabularies, and by the pattern itself."""
-    document = byte_level(added=())
+    document = byte_level(added=["[INST]"])
+    document["added_tokens"][0]["id"] = 100_500
     for number in range(100_001):
         document["model"]["vocab"][f"piece{number}"] = len(document["model"]["vocab"])
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from functools import cache
@@ -23,7 +24,6 @@ from diagnose.sources.checkpoint.weights import Problem
 if TYPE_CHECKING:
     from diagnose.sources.checkpoint.where import Found
 
-TABLE = "dataset/compat/gguf.json"
 MOST_PARTS = 999
 MOST_FILES = 16
 """How many GGUF files of a folder that holds several are looked at."""
@@ -195,18 +195,19 @@ def _split(
 def _identity(header: Header, name: str) -> Iterator[Fact]:
     yield Fact("gguf.version", header.version, name)
     yield Fact("gguf.big_endian", header.big_endian, name)
+    yield Fact("gguf.foreign_order", header.big_endian != (sys.byteorder == "big"), name)
     yield Fact("gguf.kind", _kind(header), name)
     architecture = header.text("general.architecture")
     yield Fact("gguf.architecture", architecture[:100] or "none", name)
     if _kind(header) != "model" or not architecture:
         return
     table = known()
-    yield Fact("gguf.architecture_known", architecture in table["architectures"], TABLE)
+    yield Fact("gguf.architecture_known", architecture in table["architectures"], name)
     if architecture not in table["architectures"]:
         from difflib import get_close_matches
 
         close = get_close_matches(architecture[:100], table["architectures"], 1, 0.6)
-        yield Fact("gguf.architecture_nearest", close[0] if close else "none", TABLE)
+        yield Fact("gguf.architecture_nearest", close[0] if close else "none", name)
 
 
 def _keys(header: Header, name: str) -> Iterator[Fact]:
@@ -221,13 +222,13 @@ def _keys(header: Header, name: str) -> Iterator[Fact]:
 def _kind(header: Header) -> str:
     """What a GGUF file is: model, mmproj, adapter, imatrix or vocabulary (no tensors; a first part may have none too)."""
     told = header.text("general.type")
-    if told in ("adapter", "imatrix", "mmproj"):
+    if told in ("imatrix", "mmproj"):
         return told
     if header.text("general.architecture") == "clip":
         return "mmproj"
     if header.array("imatrix.datasets") is not None or "imatrix.chunk_count" in header.metadata:
         return "imatrix"
-    if header.text("adapter.type"):
+    if any(tensor.name.endswith((".lora_a", ".lora_b")) for tensor in header.tensors):
         return "adapter"
     return "vocabulary" if not header.tensor_count and not header.number("split.count") else "model"
 
@@ -274,7 +275,7 @@ def _tokenizer(header: Header, name: str) -> Iterator[Fact]:
     yield Fact("gguf.tokenizer", kind[:60] or "missing", name)
     if not kind:
         return
-    yield Fact("gguf.tokenizer_known", kind in known()["tokenizers"], TABLE)
+    yield Fact("gguf.tokenizer_known", kind in known()["tokenizers"], name)
     yield Fact("gguf.chat_template", bool(header.text("tokenizer.chat_template")), name)
     if kind in ("gpt2", "gemma4"):
         yield Fact("gguf.merges", header.array("tokenizer.ggml.merges") is not None, name)
@@ -282,7 +283,7 @@ def _tokenizer(header: Header, name: str) -> Iterator[Fact]:
         pre = header.text("tokenizer.ggml.pre")
         yield Fact("gguf.pre_tokenizer", pre[:60] or "none", name)
         if pre:
-            yield Fact("gguf.pre_tokenizer_known", pre in known()["pre_tokenizers"], TABLE)
+            yield Fact("gguf.pre_tokenizer_known", pre in known()["pre_tokenizers"], name)
     tokens = header.array("tokenizer.ggml.tokens")
     if kind not in ("none", "no_vocab"):
         yield Fact("gguf.tokens", tokens.count if tokens is not None else 0, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ def test_a_good_model_is_quiet_and_told_like_one_with_a_config(tmp_path: Path) -
         ({"llama.block_count": ("u32", 4)}, "gguf.layers_missing_numbers", "2, 3"),
         ({"llama.block_count": ("u32", 1)}, "gguf.layers_extra", 1),
         ({"general.architecture": "clip"}, "gguf.kind", "mmproj"),
-        ({"general.type": "adapter"}, "gguf.kind", "adapter"),
         ({"general.type": "imatrix"}, "gguf.kind", "imatrix"),
         ({"general.architecture": None}, "gguf.architecture", "none"),
     ],
@@ -62,6 +62,18 @@ def test_what_llama_cpp_would_stumble_over_is_told(
     """Each lack or fault of the metadata has its fact."""
     metadata = {key: one for key, one in {**ggufs.LLAMA, **change}.items() if one is not None}
     assert facts_of(tmp_path, ggufs.gguf(metadata))[name] == value
+
+
+def test_an_adapter_is_known_by_its_tensors(tmp_path: Path) -> None:
+    """They come in pairs, a and b."""
+    tensors = {"blk.0.attn_q.weight.lora_a": ("F32", (8, 2)), "blk.0.attn_q.weight.lora_b": ("F32", (2, 8))}
+    metadata = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
+    assert facts_of(tmp_path, ggufs.gguf(metadata, tensors))["gguf.kind"] == "adapter"
+
+
+def test_a_file_of_the_other_byte_order_says_so(tmp_path: Path) -> None:
+    """llama.cpp turns no bytes around."""
+    assert facts_of(tmp_path, ggufs.gguf(order=">"))["gguf.foreign_order"] is (sys.byteorder == "little")
 
 
 def test_what_a_file_that_breaks_off_does_not_show_is_not_told(tmp_path: Path) -> None:

@@ -82,9 +82,10 @@ def _place(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
         yield Unchecked("model files", found.why or f"{found.id} is not in the cache {found.cache}")
     elif found.problem == "unreadable":
         yield Unchecked("model files", f"{found.path}: {found.why}")
-    given = where.looks_like_a_path(found.asked)
-    if found.kind == "folder" and not given and where.is_id(found.asked) and found.id != found.asked:
-        yield Fact("model.folder_named_as_id", True, origin)
+    if found.kind == "folder" and "/" in found.asked and found.id != found.asked:
+        # only an id has one slash and no ./ before it; of a bare word nobody knows which was meant
+        named = where.is_id(found.asked) and not where.looks_like_a_path(found.asked)
+        yield Fact("model.folder_named_as_id", named, origin)
 
 
 def _config(found: Found) -> Generator[Reading, None, Mapping[str, Any] | None]:

@@ -184,7 +184,7 @@ def _sizes(text: Config, merged: Config, origin: str) -> Iterator[Fact]:
     if ordinary and heads and hidden and hidden > 0 and number(merged, "head_dim") is None:
         yield Fact("model.heads_divide", hidden % heads == 0, origin)
     kv = configs.kv_heads(merged)
-    if ordinary and heads and kv is not None:
+    if heads and kv is not None and (ordinary or (kv == 0 and kind == "")):
         yield Fact("model.kv_heads_divide", kv > 0 and heads % kv == 0, origin)
     yield from _layer_types(text, origin)
     experts, used = number(text, "experts"), number(text, "experts_per_token")
@@ -233,7 +233,8 @@ def token_ids(config: Config, text: Text, file: str, origin: str) -> Iterator[Fa
     vocabulary = number(text.value, "vocab_size")
     for key in TOKEN_IDS:
         value = config.get(key, text.value.get(key) if file == "config" else None)
-        ids = [one for one in (value if isinstance(value, list) else [value]) if _is_ids(one) and one is not None]
+        every = value if isinstance(value, list) else [value]
+        ids = [one for one in every if isinstance(one, int) and not isinstance(one, bool) and abs(one) < 1 << 62]
         if not ids:
             continue
         label = f"token_id.{file}-{key.removesuffix('_token_id').replace('_', '-')}"

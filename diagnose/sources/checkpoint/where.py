@@ -236,7 +236,8 @@ def _cached(asked: str, name: str, tag: str, revision: str, environ: Mapping[str
         return Found(asked, "gguf", blob, id=name, tag=tag, cache=os.path.dirname(os.path.dirname(blob)))
     known = [one for place in places for one in caches.ids(place)]
     first = next((place.path for place in places), "")
-    return Found(asked, "missing", id=name, tag=tag, problem="not-cached", cache=first, nearest=_nearest(name, known))
+    nearest = _nearest(name, known)
+    return Found(asked, "missing", id=name, tag=tag, problem="not-cached", cache=first, ref=revision, nearest=nearest)
 
 
 def _in_hub_cache(asked: str, name: str, tag: str, revision: str, cache: str, top: str) -> Found:

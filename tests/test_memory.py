@@ -42,6 +42,9 @@ def differences(row: dict[str, Any]) -> list[str]:
     for length, real in row["dynamic"]:
         ours = sequence_bytes(groups, length, size, TRANSFORMERS, encoder_tokens=row["encoder"])
         found += [f"{row['type']}: {length} tokens take {real} bytes, not {ours}"] if ours != real else []
+    for length, real in row["half"]:
+        ours = sequence_bytes(groups, length, 2, TRANSFORMERS, encoder_tokens=row["encoder"])
+        found += [f"{row['type']}: {length} tokens in bfloat16 take {real} bytes, not {ours}"] if ours != real else []
     for length, real in row["static"]:
         ours = sequence_bytes(groups, length, size, STATIC)
         found += [f"{row['type']}: room for {length} tokens takes {real} bytes, not {ours}"] if ours != real else []

@@ -74,5 +74,7 @@ def _group_facts(group: CacheGroup, name: str, origin: str) -> Iterator[Fact]:
     if group.state_values:
         yield Fact(f"{name}.state_values", group.state_values, origin)
         yield Fact(f"{name}.state_heads", group.state_heads, origin)
+        if group.state_float:
+            yield Fact(f"{name}.state_float", True, origin)
         if group.state_bytes:
             yield Fact(f"{name}.state_value_bytes", group.state_bytes, origin)

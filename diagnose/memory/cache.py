@@ -28,7 +28,8 @@ class CacheGroup(Struct, frozen=True):
     `window`: of how many tokens at most; 0 for all. `expanded_per_token`: the same without MLA's compression, as
     transformers stored it before 5. `index_per_token`: keys of a sparse attention's indexer.
     `conv_channels` × `conv_kernel`, `state_values`: what one sequence keeps however long it is; `state_bytes` is the
-    size of one value of the state where it is not the model's dtype (0). `state_heads` is what tensor parallelism divides.
+    size of one value of the state where every library takes another than the model's dtype (0: none), `state_float`
+    says that those take float32 which do not choose otherwise. `state_heads` is what tensor parallelism divides.
     `sequence`: the tokens are those of the encoder (cross attention).
     """
 
@@ -43,6 +44,7 @@ class CacheGroup(Struct, frozen=True):
     conv_kernel: int = 0
     state_values: int = 0
     state_bytes: int = 0
+    state_float: bool = False
     state_heads: int = 0
     assumed: bool = False
 
@@ -225,7 +227,11 @@ def _hybrid(found: Shape) -> list[CacheGroup] | None:
         state = _state(found)
         if state is None:
             return None
-        groups.append(replace(state, layers=stateful))
+        kept = found.type == "nemotron_h" and found.values.get("mamba_ssm_cache_dtype", "float32") == "float32"
+        plain = found.type in {"minimax", *CONV} or state.state_bytes > 0
+        groups.append(
+            replace(state, layers=stateful, state_bytes=4 if kept else state.state_bytes, state_float=not plain)
+        )
     return groups
 
 

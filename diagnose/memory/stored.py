@@ -57,6 +57,7 @@ class Layout(Struct, frozen=True):
     `window_blocks`: blocks more, since a window need not begin at a block's edge. `ignores_windows`: every token is kept
     in every layer. `whole_kernel`: a convolution keeps kernel columns, else kernel − 1. `expanded`: MLA is kept without
     its compression. `index_bytes`: bytes per value of a sparse attention's index keys; None: as the cache.
+    `narrow_states`: states are kept in the model's dtype rather than float32; `wide`: convolutions too are kept in float32.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Layout(Struct, frozen=True):
     whole_kernel: bool = False
     expanded: bool = False
     index_bytes: Fraction | None = None
+    narrow_states: bool = False
+    wide: bool = False
 
 
 TRANSFORMERS = Layout("transformers", window_extra=-1, whole_kernel=True)
@@ -75,16 +78,17 @@ STATIC = Layout("transformers, static cache", whole_kernel=True)
 """StaticCache: a window's layer has room for the window, or for the longest sequence if that is shorter."""
 PLAIN = Layout("plain")
 """Every token, one by one."""
-LLAMA_CPP = Layout("llama.cpp", 256, window_extra=512)
+LLAMA_CPP = Layout("llama.cpp", 256, window_extra=512, wide=True)
 """llama.cpp: rows in steps of 256; a window's layer has room for the window and one batch more (src/llama-kv-cache-iswa.cpp)."""
 
 
 def vllm(batched_tokens: int, block: int = 16) -> Layout:
     """vLLM: pages of 16 tokens; a window's layer keeps window − 1 and the tokens in flight, and one block (vllm/v1/kv_cache_interface.py).
 
-    Index keys of sparse attention are 8 bits with a float32 scale per 128 of them.
+    Index keys of sparse attention are 8 bits with a float32 scale per 128 of them; states are in the model's dtype unless
+    the config says otherwise (mamba_ssm_cache_dtype).
     """
-    return Layout("vllm", block, batched_tokens - 1, 1, index_bytes=Fraction(132, 128))
+    return Layout("vllm", block, batched_tokens - 1, 1, index_bytes=Fraction(132, 128), narrow_states=True)
 
 
 def sequence_bytes(
@@ -101,11 +105,11 @@ def sequence_bytes(
 
     `value`: bytes of a cached value; `state`: of a convolution or a state (None: the same).
     """
-    kept = Fraction(value if state is None else state)
+    small = Fraction(value if state is None else state)
     total = Fraction(0)
     for group in groups:
         total += _tokens(group, tokens, encoder_tokens, layout) * token_bytes(group, value, layout, shards)
-        total += group.layers * state_bytes(group, kept, layout, shards)
+        total += group.layers * state_bytes(group, small, layout, shards)
     return -(-total.numerator // total.denominator)
 
 
@@ -128,8 +132,9 @@ def state_bytes(group: CacheGroup, value: Fraction, layout: Layout, shards: int 
     """What one sequence keeps in one layer of a group however long it is, on one of `shards` cards."""
     columns = group.conv_kernel if layout.whole_kernel else max(0, group.conv_kernel - 1)
     share = Fraction(1, max(1, shards if group.state_heads else 1))
-    made = group.conv_channels * columns * value * share
-    return made + group.state_values * (Fraction(group.state_bytes) or value) * share
+    kept = Fraction(group.state_bytes) or (Fraction(4) if group.state_float and not layout.narrow_states else value)
+    made = group.conv_channels * columns * (Fraction(4) if layout.wide else value)
+    return (made + group.state_values * max(kept, Fraction(4) if layout.wide else kept)) * share
 
 
 def _tokens(group: CacheGroup, tokens: int, encoder_tokens: int, layout: Layout) -> int:

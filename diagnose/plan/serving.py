@@ -109,9 +109,15 @@ def _load(model: Weights, wish: Wish, card: Card, tensor: int, stages: int, card
     each = cache_of_sequence(model, wish, card, tensor, stages)
     count = max(1, wish.concurrency)
     told = f"{count} × {each:,} bytes for {wish.context:,} tokens"
-    parts.append(Part("KV cache", each * count, bool(model.groups) and not model.assumed and stages == 1, told))
+    parts.append(Part("KV cache", each * count, _cache_is_exact(model, wish, stages), told))
     parts += _working(model, wish, card, tensor, ranks)
     return Load(card.name, card.memory, card.offered, usable(card, wish, cards), tuple(parts))
+
+
+def _cache_is_exact(model: Weights, wish: Wish, stages: int) -> bool:
+    """Whether the cache is counted rather than estimated: vLLM pads layers of several kinds to pages of one size."""
+    mixed = wish.engine == "vllm" and len({group.kind for group in model.groups}) > 1
+    return bool(model.groups) and not model.assumed and stages == 1 and not mixed
 
 
 def cache_of_sequence(model: Weights, wish: Wish, card: Card, tensor: int, stages: int) -> int:

@@ -234,6 +234,7 @@ def _group(told: Mapping[str, Value], name: str) -> CacheGroup:
         conv_kernel=number("conv_kernel"),
         state_values=number("state_values"),
         state_bytes=number("state_value_bytes"),
+        state_float=told.get(f"model.cache.{name}.state_float") is True,
         state_heads=number("state_heads"),
     )
 

@@ -151,6 +151,9 @@ def measure(kind: str, text_to_text: bool = False) -> dict[str, Any]:
     row["value_bytes"] = next(made.parameters()).element_size()
     row["parameters"] = sum(item.numel() for item in made.parameters())
     row["dynamic"] = [[length, _after(made, length, text_to_text)] for length in LENGTHS]
+    made.to(torch.bfloat16)
+    row["half"] = [[length, _after(made, length, text_to_text)] for length in LENGTHS[2:4]]
+    made.to(torch.float32)
     static = [[length, _static(made, config, length)] for length in LENGTHS] if not text_to_text else []
     row["static"] = [pair for pair in static if pair[1]]
     return row

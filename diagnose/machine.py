@@ -51,6 +51,8 @@ def case_of_machine(
     collected = _Collected()
     if request.command or request.files:
         collected.take(read_all([_launch(request)]))
+    if request.machine and _is_elsewhere(collected.facts):
+        collected.take([Unchecked("the machine", "a pod runs on a node of its cluster; check there what it has")])
     request = _as_launched(request, collected.facts)
     if request.machine:
         collected.take(_environment(request, collected.facts))
@@ -102,8 +104,25 @@ def _launch(request: Request) -> Source:
 
 def _as_launched(request: Request, facts: Mapping[str, Fact]) -> Request:
     """The request with what the launch command says of it: the model and the interpreter, where none were named."""
-    model = request.model or _text(facts, "deploy.model_path") or _text(facts, "launch.model")
-    return replace(request, model=model, python=request.python or _text(facts, "launch.python"))
+    return replace(
+        request,
+        model=request.model or _launched_model(facts),
+        python=request.python or _text(facts, "launch.python"),
+        machine=request.machine and not _is_elsewhere(facts),
+    )
+
+
+def _is_elsewhere(facts: Mapping[str, Fact]) -> bool:
+    """Whether the engine runs on a machine that is not this one: a pod's node."""
+    return _text(facts, "deploy.kind") == "kubernetes"
+
+
+def _launched_model(facts: Mapping[str, Fact]) -> str:
+    """The model that a command names: where it lies on this machine, or its id. A path inside a container says nothing here."""
+    here = _text(facts, "deploy.model_path")
+    named = _text(facts, "launch.model")
+    inside = _text(facts, "launch.contained") == "True" and named.startswith(("/", ".", "~"))
+    return here or ("" if inside else named)
 
 
 def _environment(request: Request, facts: Mapping[str, Fact]) -> Iterable[Reading]:

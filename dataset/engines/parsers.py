@@ -171,7 +171,7 @@ def flag_of(spellings: tuple[str, ...], told: dict[str, Any]) -> Flag:
         kind, many = "flag", ""
     elif action in _SWITCHES:
         kind, many = "switch", ""
-        off = tuple(_opposites(spellings, action == "EnableDisableAction"))
+        off = tuple(opposites(spellings, action == "EnableDisableAction"))
     elif str(action) in ("DeprecatedAction", "DeprecatedStoreConstAction") and "nargs" not in told:
         kind, many = "flag", ""
     choices = told.get("choices")
@@ -182,7 +182,7 @@ def flag_of(spellings: tuple[str, ...], told: dict[str, Any]) -> Flag:
     return Flag(spellings, kind, many, listed, deprecated, instead, bool(told.get("dotted")), off, refused)
 
 
-def _opposites(spellings: Iterable[str], both: bool) -> Iterator[str]:
+def opposites(spellings: Iterable[str], both: bool) -> Iterator[str]:
     """`--no-x` for `--x`; and `--disable-x` for `--enable-x` where the parser pairs them."""
     for spelling in spellings:
         if spelling.startswith("--"):

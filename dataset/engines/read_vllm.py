@@ -6,14 +6,14 @@ import ast
 import re
 from typing import Any
 
-from parsers import Flag, Reader, flag_of
+from parsers import Flag, Reader, flag_of, opposites
 from source_tree import UNKNOWN, Module, Tree, last_name
 
 WANTED = re.compile(
     r"vllm/(?:engine/arg_utils|entrypoints/(?:[a-z_]+/)*cli_args|entrypoints/cli/serve|config|config/[^/]+|envs|"
     r"utils(?:/[^/]+)?|model_executor/models/registry|reasoning/[^/]+|tool_parsers/[^/]+|entrypoints/openai/tool_parsers/[^/]+|"
     r"model_executor/layers/quantization/__init__|model_executor/model_loader/__init__|v1/attention/backends/registry|"
-    r"attention/backends/registry|platforms/interface|lora/request|parser/[^/]+)\.py"
+    r"attention/backends/registry|platforms/interface|lora/request|parser/[^/]+|renderers/[^/]+|entrypoints/chat_utils|entrypoints/anthropic/protocol)\.py"
 )
 """The members of a wheel that are read."""
 
@@ -54,7 +54,15 @@ class VllmReader:
                 if method is not None:
                     found += self.reader.function(module, method, self._given(module, method))
         found += self._serve_command()
-        return _unique(found)
+        paired = any("class EnableDisableAction" in text for text in self.tree.texts.values())
+        return _unique([self._paired(flag) for flag in found] if paired else found)
+
+    @staticmethod
+    def _paired(flag: Flag) -> Flag:
+        """A switch `--enable-x` that is also switched off by `--disable-x`, and the other way round."""
+        if flag.type != "switch":
+            return flag
+        return flag._replace(off=tuple(opposites(flag.spellings, both=True)))
 
     def _serve_command(self) -> list[Flag]:
         """Flags that `vllm serve` adds to those of the server in releases where it does."""

@@ -64,6 +64,16 @@ class _Known:
     def names(self) -> list[str]:
         return [*self._told, *self.new]
 
+    def unsure(self, *names: str) -> bool:
+        """Whether the command gives one of these flags a value that is not known here, or may do so in a file inside."""
+        if self.contained and "launch.arg.config" in self.names():
+            return True
+        return any(
+            self.text(name.removesuffix("for_shell") + "name") in names
+            for name in self.names()
+            if name.startswith("launch.given.") and name.endswith(".for_shell")
+        )
+
     def add(self, name: str, value: str | int | float | bool) -> None:
         if name not in self._told and name not in self.new:
             self.new[name] = Fact(name, value, ORIGIN)
@@ -112,7 +122,7 @@ def _wanted(known: _Known) -> int | None:
     """Tensor times pipeline times data parallel, on this machine; None where other machines take part in a way not told."""
     engine = known.engine
     sizes = [known.whole(f"launch.{name}_parallel") for name in ("tensor", "pipeline", "data")]
-    if engine not in parallel.SPLITTING or not known.text("launch.program"):
+    if engine not in parallel.SPLITTING or not known.text("launch.program") or known.unsure(*_SIZES):
         return None
     if engine == "tgi":
         return sizes[0]  # without --num-shard it takes what it sees
@@ -132,15 +142,17 @@ def _wanted(known: _Known) -> int | None:
         if (known.whole("deploy.nodes") or 1) > 1:
             return None
         return tensor * pipeline * data
-    told = any(
-        known.text(name) == "nnodes"
-        for name in known.names()
-        if name.startswith("launch.given.") and name.endswith(".name")
-    )
-    if (told or (known.whole("deploy.nodes") or 1) > 1) and known.whole("launch.arg.nnodes") is None:
+    if (known.whole("deploy.nodes") or 1) > 1 and known.whole("launch.arg.nnodes") is None:
         return None
     total = tensor * pipeline * (1 if known.yes("launch.arg.enable_dp_attention") else data)
     return -(-total // nodes) if nodes > 0 else None
+
+
+_SIZES = (
+    "tensor_parallel_size", "tp_size", "num_shard", "pipeline_parallel_size", "pp_size", "data_parallel_size", "dp_size", "nnodes",
+    "distributed_executor_backend", "enable_dp_attention",
+)  # fmt: skip
+"""Flags that decide how many GPUs are wanted."""
 
 
 def _there(known: _Known) -> tuple[int, str] | None:
@@ -399,26 +411,29 @@ def _network(known: _Known) -> Told:
     target = known.whole("deploy.service_target")
     if target:
         yield "fit.service_target_differs", target != port
-    host = known.text("launch.host") or ("127.0.0.1" if engine == "sglang" and known.text("launch.program") else "")
+    host = known.text("launch.host") or ("127.0.0.1" if engine == "sglang" else "")
     reached = known.elsewhere or (bridged and bool(inside))
-    if host and reached:
+    if host and reached and not known.unsure("host"):
         yield "fit.listens_inside_only", host in ("127.0.0.1", "localhost", "::1")
 
 
+_PORT_VARIABLES = {"tgi": "PORT", "ollama": "OLLAMA_HOST", "llama.cpp": "LLAMA_ARG_PORT"}
+"""Variables that set the port of an engine."""
+
+
 def _port(known: _Known) -> int | None:
-    """The port that the engine listens on inside."""
+    """The port that the engine listens on inside; None where the command or its variables leave it open."""
     engine = known.engine
-    if engine not in PORTS or not (known.text("launch.program") or known.text("deploy.image_engine")):
+    if engine not in PORTS or not known.text("launch.program") or known.unsure("port"):
         return None
-    asked = known.whole("launch.arg.port") or known.whole("launch.env.PORT" if engine == "tgi" else "launch.arg.port")
+    asked = known.whole("launch.arg.port")
     if asked:
         return asked
+    variable = _PORT_VARIABLES.get(engine, "")
+    if {f"launch.env.{variable}", f"deploy.env_elsewhere.{variable}"} & set(known.names()):
+        return known.whole(f"launch.env.{variable}")
     if engine == "tgi" and known.text("deploy.image_engine") == "tgi":
         return 80
-    if engine in ("ollama", "llama.cpp") and any(
-        f"launch.env.{name}" in known.names() for name in ("OLLAMA_HOST", "LLAMA_ARG_PORT")
-    ):
-        return None
     return known.whole("launch.port") or PORTS[engine]
 
 

@@ -251,6 +251,15 @@ def test_sglang_shares_its_gpus_out_to_machines() -> None:
     assert attention["fit.gpus_wanted"] == 4
 
 
+@pytest.mark.parametrize("flag", ["tensor_parallel_size", "data_parallel_size"])
+def test_a_size_that_only_the_shell_knows_is_not_taken_for_one(flag: str) -> None:
+    """`--tensor-parallel-size $TP`: how many GPUs are wanted is not known; nor with a file inside the container."""
+    given = {"launch.given.0.name": flag, "launch.given.0.flag": "--x", "launch.given.0.for_shell": True}
+    assert "fit.gpus_wanted" not in told(VLLM, given, gpu__count=4)
+    assert "fit.gpus_wanted" not in told(VLLM, {"launch.arg.config": "/c.yaml"}, gpu__count=4, deploy__kind="docker")
+    assert told(VLLM, {"launch.arg.config": "/c.yaml"}, gpu__count=4)["fit.gpus_wanted"] == 1
+
+
 @pytest.mark.parametrize(
     ("value", "count"),
     [("0,1,2", 3), ("", 0), ("-1", 0), ("0,-1,2", 1), ("GPU-8a0c,GPU-11ff", 2), ("0, 1", 2), ("all", 0)],
@@ -368,6 +377,10 @@ def test_quantization_of_the_model_against_the_card() -> None:
         ({"deploy.kind": "docker", "deploy.network": "bridge", "deploy.port.0.inside": 8000, "launch.host": "127.0.0.1"}, {"fit.listens_inside_only": True}),
         ({"deploy.kind": "docker", "deploy.network": "bridge", "deploy.port.0.inside": 8000, "launch.host": "0.0.0.0"}, {"fit.listens_inside_only": False}),
         ({}, {"fit.port": None}),
+        ({"deploy.kind": "docker", "launch.given.0.name": "port", "launch.given.0.for_shell": True}, {"fit.port": None}),
+        ({"deploy.kind": "docker", "launch.program": ""}, {"fit.port": None}),
+        ({"deploy.kind": "docker", "engine.name": "tgi", "deploy.image_engine": "tgi", "launch.env.PORT": "set"}, {"fit.port": None}),
+        ({"deploy.kind": "docker", "engine.name": "tgi", "deploy.image_engine": "tgi", "launch.env.PORT": "8080"}, {"fit.port": 8080}),
     ],
 )  # fmt: skip
 def test_ports(facts: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -285,7 +285,7 @@ def _value(found: Judged, table: Table, one: Given, hit: Hit) -> None:
         return
     if one.value is None:
         if takes not in ("?", "*"):
-            found.add(f"launch.no_value.{one.number}.flag", one.flag, one.line)
+            _no_value(found, one, hit)
         return
     values = one.value.split(" ") if takes not in ("1", "?") else [one.value]
     wrong = next((value for value in values if not fits(kind, value, table.style)), None)
@@ -295,6 +295,15 @@ def _value(found: Judged, table: Table, one: Given, hit: Hit) -> None:
         found.add(f"launch.bad_type.{one.number}.type", _KINDS.get(kind.rstrip("?"), kind), one.line)
         return
     _choice(found, table, one, hit, values)
+
+
+def _no_value(found: Judged, one: Given, hit: Hit) -> None:
+    """A flag without its value. One that took none in older releases may be right where the release is not known."""
+    older = any(kind.startswith(("flag", "switch")) for kind in hit.flag.was)
+    if older and "engine.release_assumed" in found.new:
+        found.add(f"launch.value_now_needed.{one.number}.flag", one.flag, one.line)
+    else:
+        found.add(f"launch.no_value.{one.number}.flag", one.flag, one.line)
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "size": "a whole number (16384, 16k or 16K)"}
@@ -343,7 +352,7 @@ def _choice(found: Judged, table: Table, one: Given, hit: Hit, values: list[str]
         span_of = table.document.names.get("quantization", {}).get
     if not choices:
         return
-    wrong = next((value for value in values if value not in choices and value not in ("None", "set")), None)
+    wrong = next((value for value in values if value not in choices and value not in ("", "None", "set")), None)
     if wrong is None:
         return
     key = f"launch.bad_choice.{one.number}"

@@ -1185,6 +1185,7 @@ LAUNCH: tuple[FactKind, ...] = (
         ("launch.deprecated.*.flag", "text", "a flag that this release still takes and calls deprecated"),
         ("launch.deprecated.*.instead", "text", "what its source says to use in its place"),
         ("launch.no_value.*.flag", "text", "a flag without the value that it needs"),
+        ("launch.value_now_needed.*.flag", "text", "a flag without a value that needs one in the newest release and took none in older ones"),
         ("launch.value_refused.*.flag", "text", "a flag that takes no value and is given one with `=`"),
         ("launch.value_refused.*.value", "text", "that value"),
         ("launch.bad_type.*.flag", "text", "a flag whose value is not of its type"),

@@ -114,7 +114,7 @@ def _flag(words: Sequence[Word], at: int, table: Table | None) -> tuple[Given, i
     if equals:
         return Given(written, name, (attached,), word.line, word.known, True, off, key, row), at
     takes = "0" if off else "1" if key else row.takes if row else "unknown"
-    values, at = _values(words, at, takes, table is not None and table.style == "llama")
+    values, at = _values(words, at, takes, table)
     known = all(value.known for value in values)
     return Given(written, name, tuple(v.text for v in values), word.line, known, False, off, key, row), at
 
@@ -136,14 +136,18 @@ def plain(written: str) -> str:
     return re.sub(r"\W+", "_", written.lstrip("-" + DASHES)).strip("_").lower()[:80] or "empty"
 
 
-def _values(words: Sequence[Word], at: int, takes: str, anything: bool) -> tuple[list[Word], int]:
-    """The words that a flag takes: `0`, `1`, a number, `?`, `*`, `+`, or `unknown`. `anything`: also what looks like a flag."""
+def _values(words: Sequence[Word], at: int, takes: str, table: Table | None) -> tuple[list[Word], int]:
+    """The words that a flag takes: `0`, `1`, a number, `?`, `*`, `+`, or `unknown`.
+
+    llama.cpp takes whatever follows. A word that is one of its flags was not meant as a value all the same.
+    """
     if takes == "0":
         return [], at
+    anything = table is not None and table.style == "llama" and takes != "unknown"
     most = {"1": 1, "?": 1, "unknown": 1, "*": 1000, "+": 1000, "...": 1000}.get(takes) or int(takes)
     start = at
     while at < len(words) and at - start < most:
-        if is_flag(words[at]) and not (anything and takes != "unknown"):
+        if is_flag(words[at]) and not (anything and table is not None and table.find(words[at].text) is None):
             break
         at += 1
     return list(words[start:at]), at

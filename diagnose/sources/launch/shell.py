@@ -58,11 +58,19 @@ class Script(Struct, frozen=True):
 
 def parse(text: str, environ: Mapping[str, str] | None = None) -> Script:
     """Read a text. Nothing is raised; `environ` holds the variables whose values are known."""
-    reader = _Reader(text[:MOST_CHARACTERS].replace("\r\n", "\n"), dict(environ or {}))
+    reader = _Reader(_continued(text[:MOST_CHARACTERS].replace("\r\n", "\n")), dict(environ or {}))
     reader.read()
     if len(text) > MOST_CHARACTERS:
         reader.problem("too-long")
     return Script(tuple(reader.commands), tuple(reader.problems))
+
+
+def _continued(text: str) -> str:
+    """Lines that are continued as in Windows' shells (^ or a backtick at their end) continued as here."""
+    for mark in ("^", "`"):
+        if f" {mark}\n" in text and "\\\n" not in text:
+            text = re.sub(rf"(?<=\s){re.escape(mark)}[ \t]*\n", r"\\\n", text)
+    return text
 
 
 def words_of(argv: tuple[str, ...] | list[str]) -> tuple[Word, ...]:

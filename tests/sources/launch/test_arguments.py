@@ -50,6 +50,11 @@ def test_negative_numbers_are_values() -> None:
     assert told("--seed -1 -ngl 99", "llama-cpp") == [("seed", "-1"), ("gpu_layers", "99")]
 
 
+def test_a_flag_of_llama_cpp_is_no_value_of_another() -> None:
+    """`-fa` stood alone in older releases; the flag behind it is still a flag."""
+    assert told("-fa -hf a/b", "llama-cpp") == [("flash_attn", "true"), ("hf_repo", "a/b")]
+
+
 def test_an_unknown_flag_takes_the_next_word_unless_that_is_a_flag() -> None:
     """Nothing is known of it, so that the usual is taken for it."""
     assert told("--nobody-knows 3 --me-neither --port 1") == [

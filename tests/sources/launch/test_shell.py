@@ -101,3 +101,9 @@ def test_a_text_without_end_is_cut() -> None:
     script = parse("a " * 1_000_000)
     assert "too-long" in [problem.kind for problem in script.problems]
     assert sum(len(command.words) for command in script.commands) <= 5000
+
+
+def test_lines_continued_for_windows_are_continued() -> None:
+    """A caret or a backtick at the end of every line, as in a command for cmd or PowerShell."""
+    for mark in ("^", "`"):
+        assert texts(parse(f"llama-server {mark}\n -m x.gguf {mark}\n -c 1")) == ["llama-server", "-m", "x.gguf", "-c", "1"]

@@ -34,14 +34,14 @@ def read(
     yield from _place(found, environ)
     yield from cache.facts(found, environ)
     if found.kind not in ("missing", "remote") and found.path and found.problem != "unreadable":
-        yield from _of_files(found, environ)
+        yield from _of_files(found, environ, folder)
     if online:
         from diagnose.sources.checkpoint import hub
 
         yield from hub.read(found, environ)
 
 
-def _of_files(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
+def _of_files(found: Found, environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
     yield Step(f"reading {found.folder[:300]}/config.json")
     config = yield from _config(found)
     text = configs.text_part(config) if config is not None else None
@@ -50,7 +50,7 @@ def _of_files(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
     yield from _generation(found, config, text)
     if found.kind == "adapter" or "adapter_config.json" in found.names:
         yield Step(f"reading the adapter in {found.folder[:300]}")
-        yield from adapter.read(found, environ)
+        yield from adapter.read(found, environ, folder)
     if config is not None and text is not None:
         yield Step(f"looking at the tensors in {found.folder[:300]}")
         yield from quantization.facts(found, config, text, found.origin("config.json"))

@@ -28,8 +28,11 @@ _PARTLY = frozenset(("gaussian", "eva", "orthogonal", "mica", "lora_ga"))
 """Ways to begin that leave a plain adapter behind (vllm/lora/peft_helper.py)."""
 
 
-def read(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
-    """`adapter.*` of a folder with an adapter_config.json or adapter weights."""
+def read(found: Found, environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
+    """`adapter.*` of a folder with an adapter_config.json or adapter weights.
+
+    `folder` is what a relative path of the base model starts from: where the loader is started, as for any model.
+    """
     origin = found.origin("adapter_config.json")
     loaded = jsonfile.load(os.path.join(found.folder, "adapter_config.json"), 4 << 20)
     yield Fact("adapter.has_config", not loaded.missing, origin)
@@ -43,7 +46,7 @@ def read(found: Found, environ: Mapping[str, str]) -> Iterator[Reading]:
     yield from config_facts(value, origin)
     tensors = _tensors(found, weights)
     yield from tensor_facts(value, tensors, found.origin(weights))
-    yield from _against_base(value, tensors, found, environ)
+    yield from _against_base(value, tensors, found, environ, folder)
 
 
 def config_facts(value: Mapping[str, Any], origin: str) -> Iterator[Fact]:
@@ -164,7 +167,7 @@ def tensor_facts(value: Mapping[str, Any], tensors: tuple[Tensor, ...], origin: 
 
 
 def _against_base(
-    value: Mapping[str, Any], tensors: tuple[Tensor, ...], found: Found, environ: Mapping[str, str]
+    value: Mapping[str, Any], tensors: tuple[Tensor, ...], found: Found, environ: Mapping[str, str], folder: str
 ) -> Iterator[Reading]:
     origin = found.origin("adapter_config.json")
     base = value.get("base_model_name_or_path")
@@ -176,7 +179,7 @@ def _against_base(
         yield Fact("adapter.base_revision", value["revision"][:100], origin)
     yield Step(f"looking for the adapter's base model {base[:200]}")
     revision = value["revision"] if isinstance(value.get("revision"), str) else ""
-    place = where.find(base, environ, os.path.dirname(found.folder), revision)
+    place = where.find(base, environ, folder, revision)
     yield Fact("adapter.base_is_path", where.looks_like_a_path(base), origin)
     yield Fact("adapter.base_found", place.kind == "folder" and not place.problem, origin)
     if place.kind != "folder" or place.problem:

@@ -86,14 +86,16 @@ def plain(layers: int = 2, hidden: int = 64, vocabulary: int = 128) -> dict[str,
     return found
 
 
-def in_cache(cache: Path, name: str = "tiny/llama", commit: str = COMMIT, **files: bytes) -> Path:
+def in_cache(
+    cache: Path, name: str = "tiny/llama", commit: str = COMMIT, files: Mapping[str, bytes] | None = None
+) -> Path:
     """A model in the Hub client's cache: blobs, a snapshot of links, refs/main. The snapshot's folder."""
     top = cache / f"models--{name.replace('/', '--')}"
     snapshot = top / "snapshots" / commit
     for folder in (top / "refs", top / "blobs", snapshot):
         folder.mkdir(parents=True, exist_ok=True)
     (top / "refs" / "main").write_text(commit, encoding="utf-8")
-    files = files or {"config.json": json.dumps(LLAMA).encode()}
+    files = files if files is not None else {"config.json": json.dumps(LLAMA).encode()}
     for number, (file, data) in enumerate(files.items()):
         blob = top / "blobs" / f"{number:064x}"
         blob.write_bytes(data)

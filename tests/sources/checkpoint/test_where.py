@@ -104,7 +104,7 @@ def test_of_several_gguf_none_is_taken(tmp_path: Path) -> None:
 )
 def test_a_tag_chooses_a_gguf(tmp_path: Path, tag: str, problem: str) -> None:
     """`id:Q4_K_M`, as vLLM and llama.cpp read it."""
-    in_cache(tmp_path / "hub", "a/x-GGUF", **{"x-Q4_K_M.gguf": b"GGUF", "x-Q8_0.gguf": b"GGUF"})
+    in_cache(tmp_path / "hub", "a/x-GGUF", files={"x-Q4_K_M.gguf": b"GGUF", "x-Q8_0.gguf": b"GGUF"})
     found = find(f"a/x-GGUF:{tag}", tmp_path, {"HF_HUB_CACHE": str(tmp_path / "hub")})
     assert found.problem == problem
     assert problem or tag.lower() in found.path.lower()

@@ -1,0 +1,55 @@
+"""What the tables tell of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from diagnose.compat import complete
+from diagnose.model import Fact
+
+
+def told(facts: dict[str, Any]) -> dict[str, Any]:
+    return {fact.name: fact.value for fact in complete([Fact(name, value, "test") for name, value in facts.items()])}
+
+
+def test_the_releases_that_know_a_type_are_told() -> None:
+    """Of one that every release knows, none."""
+    assert told({"model.type": "qwen3"})["model.type_since"] == "4.51.0"
+    assert told({"model.type": "open-llama"})["model.type_until"] == "4.57.6"
+    old = told({"model.type": "llama"})
+    assert (old["model.type_known"], "model.type_since" in old) == (True, False)
+
+
+def test_an_unknown_type_leads_to_one_like_it() -> None:
+    """And one that vLLM reads by itself is marked."""
+    found = told({"model.type": "qwenn3"})
+    assert (found["model.type_known"], found["model.type_nearest"]) == (False, "qwen3")
+    assert told({"model.type": "kimi_k2"})["model.type_of_vllm"] is True
+
+
+@pytest.mark.parametrize(
+    ("facts", "loader", "library", "there"),
+    [
+        ({"transformers.version": "4.57.3", "packages.count": 9}, "transformers", "gptqmodel or auto-gptq", False),
+        ({"transformers.version": "4.57.3", "auto-gptq.version": "0.7.1", "packages.count": 9}, "transformers", "gptqmodel or auto-gptq", True),
+        ({"transformers.version": "5.3.0"}, "transformers", "gptqmodel", None),
+        ({"transformers.version": "5.3.0", "vllm.version": "0.20.0", "packages.count": 9}, "vllm", None, None),
+        ({"transformers.version": "5.3.0", "vllm.version": "0.20.0", "engine.name": "transformers", "packages.count": 9}, "transformers", "gptqmodel", False),
+        ({"engine.name": "llama.cpp", "transformers.version": "5.3.0", "packages.count": 9}, None, None, None),
+        ({"packages.count": 9}, None, None, None),
+    ],
+)  # fmt: skip
+def test_the_library_of_a_method_is_that_of_what_loads_it(facts: Any, loader: Any, library: Any, there: Any) -> None:
+    """vLLM and SGLang bring kernels of their own."""
+    found = told({"model.quantization": "gptq", **facts})
+    names = ("quantization.loader", "quantization.library", "quantization.library_installed")
+    assert tuple(found.get(name) for name in names) == (loader, library, there)
+
+
+def test_without_a_model_nothing_is_told() -> None:
+    """The tables are for models here."""
+    assert not [
+        name for name in told({"transformers.version": "5.3.0"}) if name.startswith(("model.", "quantization."))
+    ]

@@ -109,10 +109,11 @@ def _loaded(told: Mapping[str, Value], model: Weights) -> Fraction | None:
     asked = str(told.get("launch.quantization") or "").lower()
     dtype = str(told.get("launch.dtype") or told.get("launch.arg.dtype") or "auto").lower()
     part = Fraction(1)
-    if str(told.get("weights.dtype") or "") in ("F32", "F64") or model.dtype in ("float32", "float64"):
-        part = Fraction(1, 4)  # as float16 of float64 at the least
-    elif dtype in ("float32", "float"):
-        part = Fraction(1)  # more than the files hold
+    stored = str(told.get("weights.dtype") or "")
+    if stored not in ("F32", "F64", "BF16", "F16") and not model.quantization and model.kind != "gguf":
+        return None
+    if stored in ("F32", "F64") and dtype not in ("float32", "float"):
+        part = Fraction(1, 2) if stored == "F32" else Fraction(1, 4)
     if not asked or model.quantization or model.kind == "gguf":
         return part
     return part * Fraction(1, 2) if asked == "fp8" else None
@@ -211,7 +212,7 @@ def _cache(
     yield "fit.memory.cache_over", engine == "vllm" and least + surely > most
     if engine != "vllm" or least + surely > most:
         return
-    likely = replace(model, weights=int(least / SURE * ranks))
+    likely = replace(model, weights=int(least / SURE * ranks), stored="BF16")
     there = [card] * ranks
     yield "fit.memory.cache_tight", not serving.fits(likely, wish, there)
     yield "fit.memory.context_fits", serving.largest_context(likely, wish, there)

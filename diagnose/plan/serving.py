@@ -27,7 +27,7 @@ def cache_value(model: Weights, wish: Wish) -> Fraction:
     if wish.engine in ("llama-cpp", "ollama"):
         return Fraction(2)
     size = value_bytes(model.dtype) or Fraction(2)
-    return size if size >= 2 else Fraction(2)
+    return Fraction(2) if size < 2 or wish.engine in ("vllm", "sglang") else size  # which take 16 bits for float32
 
 
 def weights_of(model: Weights, wish: Wish) -> tuple[int, bool, str]:
@@ -37,6 +37,9 @@ def weights_of(model: Weights, wish: Wish) -> tuple[int, bool, str]:
     if bits is not None and model.parameters and not already:
         made = estimates.quantized_weights(model.parameters, model.embeddings, bits)
         return made, False, f"{float(bits):.2f} bits for each weight of a linear layer, 16 for embeddings"
+    wide = (model.stored or model.dtype) in ("F32", "float32") and not already
+    if wide and wish.engine in ("vllm", "sglang"):
+        return model.weights // 2, False, "float32 in the files, 16 bits when loaded"
     if model.exact:
         return model.weights, True, "sum of the tensors by the files' headers"
     return model.weights, False, f"{model.parameters:,} parameters in {model.dtype}"
@@ -129,7 +132,15 @@ def cache_of_sequence(model: Weights, wish: Wish, card: Card, tensor: int, stage
         groups = (
             tuple(replace(group, layers=-(-group.layers * most // layers)) for group in groups) if layers else groups
         )
-    return sequence_bytes(groups, wish.context, cache_value(model, wish), layout(card, wish), shards=tensor, state=2)
+    return sequence_bytes(
+        groups,
+        wish.context,
+        cache_value(model, wish),
+        layout(card, wish),
+        shards=tensor,
+        encoder_tokens=wish.context,
+        state=2,
+    )
 
 
 def _working(model: Weights, wish: Wish, card: Card, tensor: int, ranks: int) -> list[Part]:

@@ -20,7 +20,9 @@ class Weights(Struct, frozen=True):
     """The model as facts tell it. Bytes of weights are 0 if unknown; `exact`: they were read from the files' headers.
 
     `embeddings`: parameters of the embedding and output layer, which quantization leaves. `assumed`: the cache formula
-    was taken for an unknown model type. `context`: the longest that the model is for; 0 if unknown.
+    was taken for an unknown model type.
+    `dtype` is the config's, `stored` the one that most bytes of the files are of. `context`: the longest that the model is
+    for; 0 if unknown.
     """
 
     name: str = ""
@@ -31,6 +33,7 @@ class Weights(Struct, frozen=True):
     parameters: int = 0
     embeddings: int = 0
     dtype: str = "bfloat16"
+    stored: str = ""
     quantization: str = ""
     groups: tuple[CacheGroup, ...] = ()
     assumed: bool = False
@@ -157,7 +160,7 @@ def model_of(told: Mapping[str, Value]) -> Weights:
     )
     dtype = text("model.dtype") or text("weights.dtype") or "bfloat16"
     quantization = text("model.quantization")
-    parameters = number("model.parameters") or number("weights.parameters")
+    parameters = (0 if quantization else number("weights.parameters")) or number("model.parameters")
     weights, exact = number("weights.bytes"), True
     if not weights and parameters and not quantization:
         weights, exact = parameters * _BYTES.get(dtype, 2), False
@@ -171,6 +174,7 @@ def model_of(told: Mapping[str, Value]) -> Weights:
         parameters=parameters,
         embeddings=hidden * vocab * (1 if tied else 2),
         dtype=dtype,
+        stored=text("weights.dtype"),
         quantization=quantization,
         groups=groups_of(told),
         assumed=told.get("model.cache.assumed") is True,

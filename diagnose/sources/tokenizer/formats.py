@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 _TOOLS: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
-    ("openai", ("<|channel|>", "<|start|>", "to=functions"), ()),
+    ("openai", ("<|channel|>", "<|message|>", "<|call|>"), ()),
     ("deepseek_v32", ("｜DSML｜",), ()),
     ("deepseek_v31", ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"), ("```json", "function<｜tool▁sep｜>")),
     ("deepseek_v3", ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"), ()),
     ("kimi_k2", ("<|tool_calls_section_begin|>",), ()),
     ("minimax_m2", ("<minimax:tool_call>",), ()),
+    ("minimax_m3", ("]~b]", "<tool_call>"), ()),
     ("seed_oss", ("<seed:tool_call>",), ()),
     ("step3", ("<steptml:",), ()),
     ("longcat", ("<longcat_tool_call>",), ()),
@@ -22,16 +23,16 @@ _TOOLS: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
     ("llama4_pythonic", ("func_name1(params_name1=", "<|header_start|>"), ()),
     ("pythonic", ("func_name1(params_name1=",), ()),
     ("lfm2", ("<|tool_call_start|>",), ()),
+    ("lfm2", ("<|tool_list_start|>",), ()),
     ("olmo3", ("<function_calls>",), ()),
     ("cohere_command3", ("<|START_ACTION|>",), ()),
     ("internlm", ("<|action_start|>",), ()),
     ("granite", ("<|tool_call|>",), ("<|/tool|>",)),
     ("phi4_mini_json", ("<|/tool|>",), ()),
-    ("llama3_json", ("<|python_tag|>",), ()),
+    ("llama3_json", ("<|python_tag|>",), ("<function=",)),
     ("llama3_json", ("Environment: ipython", '"parameters": dictionary'), ()),
     ("jamba", ("<tool_calls>", "<tool_definitions>"), ()),
-    ("hunyuan_a13b", ("<tool_calls>",), ()),
-    ("hermes", ("<tool_call>", "</tool_call>"), ()),
+    ("hermes", ("<tool_call>", "</tool_call>"), ("<tool_calls>",)),
 )
 """A name that vLLM gives the format's parser, the marks that must all be there, those that must not. First match wins."""
 
@@ -48,13 +49,13 @@ _THINKS: Sequence[tuple[str, tuple[str, ...]]] = (
 
 _PARSERS: Mapping[str, tuple[str, ...]] = {
     "qwen3_coder": ("qwen3_coder", "qwen3_xml", "step3p5", "mimo", "nemotron_v3", "qwen"),
-    "hermes": ("hermes", "qwen3_json", "qwen", "qwen25", "xlam", "granite4", "longcat"),
+    "hermes": ("hermes", "qwen3_json", "qwen", "qwen25", "xlam", "granite4", "longcat", "mimo"),
     "llama3_json": ("llama3_json", "llama4_json", "llama3"),
     "pythonic": ("pythonic", "llama4_pythonic", "olmo3"),
     "llama4_pythonic": ("llama4_pythonic", "pythonic"),
     "deepseek_v3": ("deepseek_v3", "deepseekv3"),
     "deepseek_v31": ("deepseek_v31", "deepseekv31"),
-    "deepseek_v32": ("deepseek_v32", "deepseekv32"),
+    "deepseek_v32": ("deepseek_v32", "deepseekv32", "deepseek_v4", "deepseek_v41"),
     "glm45": ("glm45", "glm47", "glm"),
     "openai": ("openai", "gpt-oss"),
     "minimax_m2": ("minimax_m2", "minimax-m2"),

@@ -267,7 +267,7 @@ class _Tried:
         if bos:
             yield Fact("template.prints_bos", asked.text.startswith(bos), self._origin)
             yield Fact("template.bos_twice", asked.text.startswith(bos + bos), self._origin)
-        added = asked.text.removeprefix(plain_.text) if asked.text.startswith(plain_.text) else ""
+        added = asked.text[_shared_start(asked.text, plain_.text) :]
         yield Fact("template.generation_prompt", added.strip()[:200] or "none", self._origin)
         answered = self._render(Conversation("", (CONVERSATIONS[0].messages[0], _answer()), {}))
         if not answered.problem and answered.text.startswith(plain_.text) and ANSWER in answered.text:
@@ -317,6 +317,11 @@ class _Tried:
 def _behind(text: str) -> str:
     """What follows the answer in a prompt."""
     return text[text.rindex(ANSWER) + len(ANSWER) :].lstrip() if ANSWER in text else ""
+
+
+def _shared_start(one: str, other: str) -> int:
+    """How many characters two texts have in common at the beginning."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _shared_end(one: str, other: str) -> str:

@@ -68,7 +68,7 @@ def test_whether_a_parser_reads_a_format(parser: str, format_: str, answer: bool
         ("<|python_tag|>", "llama3_json"),
         ("<｜tool▁call▁begin｜>function<｜tool▁sep｜>n\n```json", "deepseek_v3"),
         ("<｜tool▁call▁begin｜>n<｜tool▁sep｜>{}", "deepseek_v31"),
-        ("<|start|>assistant<|channel|>commentary to=functions.x", "openai"),
+        ("<|start|>assistant<|channel|>commentary to=functions.x<|message|>{}<|call|>", "openai"),
         ("{% if tools %}{{ tools }}{% endif %}", "unknown"),
         ("{{ messages }}", "none"),
     ],

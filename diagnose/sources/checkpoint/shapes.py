@@ -124,7 +124,7 @@ def _names(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, orig
             yield Fact("weights.wrapper", wrapper, origin)
             yield Fact("weights.wrapper_example", having[0][:300], origin)
             break
-    lora = [name for name in tensors if ".lora_A." in name or ".lora_B." in name]
+    lora = [name for name in tensors if ".lora_A." in name or ".lora_B." in name or ".base_layer." in name]
     # some models bring adapters for pictures and speech of their own, and say so in their config
     if config is None or not any("lora" in key.lower() for key in config):
         yield Fact("weights.lora_tensors", len(lora), origin)

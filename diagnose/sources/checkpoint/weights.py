@@ -286,12 +286,11 @@ def _consolidated(entries: Sequence[Entry], used: set[str]) -> Iterator[Problem]
 
 
 def _is_needed(name: str) -> bool:
-    """Whether a model cannot be used without a file of this name (other weights beside the series are not needed)."""
-    return name in (
-        "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json",
-        "merges.txt", "vocab.txt", "spiece.model", "model.safetensors.index.json", "tekken.json", "chat_template.jinja",
-        "preprocessor_config.json", "special_tokens_map.json", "added_tokens.json",
-    )  # fmt: skip
+    """Whether a fault of this file is told here as one that the model cannot do without.
+
+    Other weights beside the series are not needed; of the config and the tokenizer's files their own sources tell.
+    """
+    return name.endswith((".index.json", "processor_config.json"))
 
 
 def told(found: Found, problems: Sequence[Problem]) -> Iterator[Fact]:

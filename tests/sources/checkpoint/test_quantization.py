@@ -120,16 +120,18 @@ def test_weights_without_their_scales_are_counted(tmp_path: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "compressed_tensors"}}, "compressed-tensors"),
         ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
-        ({"quantization_config": {"bits": 4}}, "none"),
+        ({"quantization_config": {"bits": 4}}, None),
         ({"quantization_config": {"producer": {"name": "modelopt"}, "quantization": {}}}, "modelopt"),
         ({"quantization": {"bits": 4, "group_size": 64}, "quantization_config": {"bits": 4, "group_size": 64}}, "mlx"),
         ({"text_config": llama(quantization_config=GPTQ)}, "gptq"),
-        ({}, None),
+        ({}, "none"),
     ],
 )
 def test_the_method_is_named_as_engines_know_it(tmp_path: Path, changes: dict[str, Any], method: str | None) -> None:
-    """Wherever it is written."""
-    assert look(tmp_path, plain(), **changes).get("model.quantization") == method
+    """Wherever it is written; of plain weights none."""
+    found = look(tmp_path, plain(), **changes)
+    assert found.get("model.quantization") == method
+    assert found.get("quantization.method_missing", False) is (method is None)
 
 
 def test_a_file_beside_the_config_is_not_what_loaders_read(tmp_path: Path) -> None:

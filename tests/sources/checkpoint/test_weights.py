@@ -150,11 +150,15 @@ def test_what_the_hub_client_left_is_told_only_where_a_file_is_missing(model: Pa
     assert ("partial", False) in found.values()
 
 
-def test_pointers_beside_the_weights_count_where_they_are_needed(model: Path) -> None:
-    """A tokenizer is needed, weights in another format are not."""
+def test_pointers_beside_the_weights_are_told_too(model: Path) -> None:
+    """With their sizes; what they do to the tokenizer its own source says."""
     (model / "tokenizer.json").write_bytes(POINTER)
     (model / "flax_model.msgpack").write_bytes(POINTER)
-    assert models.problems(model) == {"tokenizer.json": ("pointer", True), "flax_model.msgpack": ("pointer", False)}
+    (model / "preprocessor_config.json").write_bytes(POINTER)
+    assert models.problems(model) == {
+        "tokenizer.json": ("pointer", False), "flax_model.msgpack": ("pointer", False),
+        "preprocessor_config.json": ("pointer", True),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

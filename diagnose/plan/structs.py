@@ -159,7 +159,7 @@ def model_of(told: Mapping[str, Value]) -> Weights:
         expert_inner=number("model.expert_width"),
     )
     dtype = text("model.dtype") or text("weights.dtype") or "bfloat16"
-    quantization = text("model.quantization")
+    quantization = "" if text("model.quantization") == "none" else text("model.quantization")
     parameters = (0 if quantization else number("weights.parameters")) or number("model.parameters")
     weights, exact = number("weights.bytes"), True
     if not weights and parameters and not quantization:

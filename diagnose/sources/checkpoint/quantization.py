@@ -67,13 +67,17 @@ def facts(found: Found, config: Config, text: Text, origin: str) -> Iterator[Fac
     method = method_of(told)
     if told is not None:
         where = origin if source == "config.json" else found.origin(source)
-        yield Fact("model.quantization", method or "none", where)
+        if method:
+            yield Fact("model.quantization", method, where)
+        yield Fact("quantization.method_missing", not method, where)
         yield Fact("quantization.source", source, where)
         yield from _settings(told, method, where)
     seen = look(found)
     if not seen.kind:
         return
     yield Fact("quantization.tensors", seen.kind, found.name)
+    if told is None and seen.kind == "none":
+        yield Fact("model.quantization", "none", origin)
     in_config = source == "config.json"
     if seen.kind != "none":
         # vLLM reads this file beside config.json too, others do not
@@ -122,7 +126,8 @@ def method_of(told: Mapping[str, Any] | None) -> str:
 
 
 def _settings(told: Mapping[str, Any], method: str, origin: str) -> Iterator[Fact]:
-    yield Fact("quantization.method_known", method in IN_TRANSFORMERS or method in IN_ENGINES, origin)
+    if method:
+        yield Fact("quantization.method_known", method in IN_TRANSFORMERS or method in IN_ENGINES, origin)
     yield Fact("quantization.in_transformers", method in IN_TRANSFORMERS, origin)
     bits = _whole(told.get("bits", told.get("w_bit")))
     if bits is None and method == "bitsandbytes":

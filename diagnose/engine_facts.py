@@ -68,6 +68,7 @@ class Given(Struct):
     attached: bool = False
     for_shell: bool = False
     key: str = ""
+    keys: str = ""
     line: int = 0
 
 
@@ -158,7 +159,7 @@ def _given(found: Judged) -> list[Given]:
         one = given.setdefault(told[1], Given(told[1]))
         if told[2] == "flag":
             one.flag, one.line = str(fact.value), fact.line
-        elif told[2] in ("name", "value", "key"):
+        elif told[2] in ("name", "value", "key", "keys"):
             setattr(one, told[2], str(fact.value))
         elif told[2] in ("attached", "for_shell"):
             setattr(one, told[2], fact.value is True)
@@ -189,8 +190,21 @@ def _flag(found: Judged, table: Table, one: Given) -> None:
     if hit.flag.deprecated and table.within(hit.flag.deprecated, found.at):
         found.add(f"launch.deprecated.{one.number}.flag", one.flag, one.line)
         found.add(f"launch.deprecated.{one.number}.instead", hit.flag.instead, one.line)
-    if not one.key:
-        _value(found, table, one, hit)
+    if _keys(found, table, one) or one.key:
+        return
+    _value(found, table, one, hit)
+
+
+def _keys(found: Judged, table: Table, one: Given) -> bool:
+    """Whether the JSON of a flag has a key that the engine's configuration class does not have, and so refuses."""
+    known = table.names(f"keys_{one.name}", found.at if found.at is not None else 0)
+    wrong = next((key for key in one.keys.split(",") if key and known and key not in known), "")
+    if wrong:
+        close = get_close_matches(wrong, known, 1, 0.6)
+        found.add(f"launch.json_key.{one.number}.flag", one.flag, one.line)
+        found.add(f"launch.json_key.{one.number}.key", wrong, one.line)
+        found.add(f"launch.json_key.{one.number}.nearest", close[0] if close else "", one.line)
+    return bool(wrong)
 
 
 def _unknown(found: Judged, table: Table, one: Given) -> None:

@@ -166,7 +166,9 @@ def test_a_newer_release_than_the_table_is_not_judged(monkeypatch: pytest.Monkey
 
 def test_variables_are_judged_like_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     """Misspelt, gone and too new; a name that is like none is somebody's own."""
-    said = judge(monkeypatch, "2.0", launch__env__X_ALWAYZ_ON="1", launch__env__X_OLD_THING="1", env__X_SERVICE_HOST="1")
+    said = judge(
+        monkeypatch, "2.0", launch__env__X_ALWAYZ_ON="1", launch__env__X_OLD_THING="1", env__X_SERVICE_HOST="1"
+    )
     assert said["variable_unknown.0.nearest"] == "X_ALWAYS_ON"
     assert said["variable_gone.1.until"] == "1.1"
     assert not [name for name in said if name.startswith("variable_unknown.1")]
@@ -214,6 +216,21 @@ def test_a_number_that_python_reads_is_never_called_wrong(kind: str, text: str) 
     except (ValueError, TypeError):
         return
     assert engine_facts.fits(kind, text, "argparse") or not text.isascii()
+
+
+def test_keys_of_json_are_judged_where_the_engine_refuses_others() -> None:
+    """A key that SpeculativeConfig does not have is told with the nearest, also as `--flag.key`."""
+    for keys, expected in (("method,num_tokens", "num_tokens"), ("method,num_speculative_tokens", None)):
+        facts = [
+            Fact("engine.name", "vllm", ""),
+            Fact("launch.program", "vllm serve", ""),
+            Fact("vllm.version", "0.12.0", ""),
+            Fact("launch.given.0.flag", "--speculative-config", "c"),
+            Fact("launch.given.0.name", "speculative_config", "c"),
+            Fact("launch.given.0.value", "{}", "c"),
+            Fact("launch.given.0.keys", keys, "c"),
+        ]
+        assert {fact.name: fact.value for fact in engines.complete(facts)}.get("launch.json_key.0.key") == expected
 
 
 def test_relations_name_flags_that_the_tables_have() -> None:

@@ -197,7 +197,48 @@ class VllmReader:
             ),
             "reasoning_parsers": self._parsers(("vllm/reasoning/",), "_REASONING_PARSERS_TO_REGISTER"),
             "quantization": self._quantization(),
+            **self._keys(),
         }
+
+    def _keys(self) -> dict[str, set[str]]:
+        """The keys of each flag that takes a configuration as JSON, where the release refuses any other.
+
+        The speculative configuration is made with `SpeculativeConfig(**keys)`, which refuses others in every release.
+        """
+        module = next(
+            (
+                m
+                for m in (self.tree.module("vllm.config.vllm"), self.tree.module("vllm.config"))
+                if m and "VllmConfig" in m.classes
+            ),
+            None,
+        )
+        if module is None:
+            return {}
+        strict = 'extra="forbid"' in self.tree.texts.get("vllm/config/utils.py", "")
+        found: dict[str, set[str]] = {}
+        for item, _ in _with_docs(module.classes["VllmConfig"]):
+            name = item.target.id  # type: ignore[union-attr]
+            told = next(
+                (
+                    hint[1]
+                    for hint in self.tree.hints(module, item.annotation)
+                    if isinstance(hint, tuple) and hint[0] == "class"
+                ),
+                "",
+            )
+            if not name.endswith("_config") or not told or not (strict or name == "speculative_config"):
+                continue
+            owner = self.tree.module(told.partition(":")[0])
+            node = owner.classes.get(told.partition(":")[2]) if owner else None
+            if owner is not None and node is not None:
+                found[f"keys_{name}"] = {
+                    field.target.id  # type: ignore[union-attr]
+                    for _, base in self.tree.bases(owner, node)
+                    for field, _ in _with_docs(base)
+                    if "ClassVar" not in ast.unparse(field.annotation)
+                }
+        return found
 
     def _architectures(self) -> set[str]:
         module = self.tree.module("vllm.model_executor.models.registry")

@@ -161,6 +161,17 @@ def test_vllm_flags_are_read_from_calls_and_from_fields(read: dict[str, ModuleTy
     )
 
 
+def test_keys_of_configurations_are_the_fields_of_their_classes(read: dict[str, ModuleType]) -> None:
+    """Only where other keys are refused, and for the speculative configuration always."""
+    texts = {
+        "vllm/config/vllm.py": "from .a import SpeculativeConfig, CacheConfig\nclass VllmConfig:\n    speculative_config: SpeculativeConfig | None = None\n    cache_config: CacheConfig = x\n",
+        "vllm/config/a.py": "class SpeculativeConfig:\n    method: str = ''\n    tokens: int = 1\nclass CacheConfig:\n    size: int = 1\n    KINDS: ClassVar[int] = 1\n",
+    }
+    assert read["read_vllm"].VllmReader(texts)._keys() == {"keys_speculative_config": {"method", "tokens"}}
+    texts["vllm/config/utils.py"] = 'ConfigDict(extra="forbid")'
+    assert read["read_vllm"].VllmReader(texts)._keys()["keys_cache_config"] == {"size"}
+
+
 SGLANG = {
     "sglang/srt/server_args.py": """
 from sglang.srt.arg_groups.arg_utils import A, Arg

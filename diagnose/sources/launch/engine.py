@@ -93,6 +93,9 @@ def _given(given: Sequence[Given], launch: Launch, origin: str) -> Iterator[Read
             yield Fact(f"{key}.value", shown(flag.name, flag.value)[:LONGEST], place, flag.line)
         if flag.attached:
             yield Fact(f"{key}.attached", True, place, flag.line)
+        keys = words.json_keys(flag)
+        if keys:
+            yield Fact(f"{key}.keys", ",".join(keys)[:LONGEST], place, flag.line)
         if not flag.known:
             yield Fact(f"{key}.for_shell", True, place, flag.line)
         if flag.key:

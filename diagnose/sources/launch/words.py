@@ -75,6 +75,20 @@ def _may_be_json(flag: Given) -> bool:
     return flag.name in names and flag.values[0][:1] == "{"
 
 
+def json_keys(flag: Given) -> tuple[str, ...]:
+    """The keys of a flag's value, where that is a JSON object, or the one that is given as `--flag.key`."""
+    if flag.key:
+        return (flag.key.partition(".")[0].rstrip("+"),)
+    if len(flag.values) != 1 or not flag.values[0].lstrip().startswith("{"):
+        return ()
+    try:
+        value = json.loads(flag.values[0])
+    except (ValueError, RecursionError):
+        return ()
+    names = [key for key in value if re.fullmatch(r"[A-Za-z_]\w{0,60}", key)] if isinstance(value, dict) else []
+    return tuple(names[:30])
+
+
 def json_problem(value: str, more: bool = False) -> str:
     """Why a text is no JSON: `quotes-lost`, `single-quotes`, `python-words`, `trailing-comma`, `empty`, `invalid`; or nothing."""
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources import yamlfile
-from diagnose.sources.launch import compose, docker, docker_call, kubernetes, launchers
+from diagnose.sources.launch import compose, docker, docker_call, kubernetes, launchers, programs
 from diagnose.sources.launch.inside import Inside, located
 from diagnose.sources.launch.shell import Word
 
@@ -94,8 +94,22 @@ def command(
         inside = yield from docker.read(words, known, folder, origin)
     else:
         inside = yield from launchers.read(words, assigned, known, folder, origin)
+        if inside is None or not (is_around(inside.words) or programs.resolve(inside.words, assigned)):
+            yield from _launcher_alone(words, assigned, known, folder, origin)
+            return
     if inside is not None:
         yield from _within(inside, known, folder, deep)
+
+
+def _launcher_alone(
+    words: Sequence[Word], assigned: Mapping[str, Word], environ: Mapping[str, str], folder: str, origin: str
+) -> Iterator[Reading]:
+    """A launcher with a script of one's own behind it: its options and variables; what the script takes is not known."""
+    from diagnose.sources.launch import engine
+
+    name, options = launchers.own_words(words)
+    launch = programs.Launch(name, "", options, dict(assigned))
+    yield from engine.read(launch, environ, folder, origin, False)
 
 
 def _within(inside: Inside, environ: Mapping[str, str], folder: str, deep: int) -> Iterator[Reading]:
@@ -110,10 +124,10 @@ def _within(inside: Inside, environ: Mapping[str, str], folder: str, deep: int) 
             yield Fact("engine.name", inside.engine, inside.origin, inside.line)
         yield Unchecked("launch command", "which command the image runs by itself is not known")
         return
-    if deep < MOST_DEEP and is_around(inside.words):
-        yield from command(inside.words, given, environ, folder, inside.origin, deep + 1)
-        return
     inherited = {} if inside.contained else environ
+    if deep < MOST_DEEP and is_around(inside.words):
+        yield from command(inside.words, given, inherited, folder, inside.origin, deep + 1)
+        return
     model = ""
     engine = ""
     for reading in launch.command_words(inside.words, given, inherited, folder, inside.origin, inside.contained):

@@ -88,6 +88,8 @@ def _container(choice: _Choice, documents: Sequence[Node], origin: str) -> Gener
     environ, unknown = _environment(container)
     if pod.kind == "LeaderWorkerSet" and pod.size is not None:
         environ.setdefault("LWS_GROUP_SIZE", Word(str(pod.size), pod.line))
+    if pod.kind == "PyTorchJob":  # its operator sets these
+        environ.setdefault("PET_MASTER_ADDR", Word("", pod.line, known=False))
     for name in unknown[:8]:
         yield Fact(f"deploy.env_elsewhere.{name}", True, origin, line)
     user = container.get("securityContext", "runAsUser") or pod.spec.get("securityContext", "runAsUser")
@@ -126,7 +128,8 @@ def _container(choice: _Choice, documents: Sequence[Node], origin: str) -> Gener
 
 
 def _words(node: Node) -> tuple[Word, ...]:
-    return tuple(Word(item.word(), item.line) for item in node.list())
+    """The words of a list; a text of several lines (a script for `sh -c`) begins below its mark."""
+    return tuple(Word(item.word(), item.line + ("\n" in item.text.rstrip("\n"))) for item in node.list())
 
 
 def _environment(container: Node) -> tuple[dict[str, Word], list[str]]:

@@ -30,6 +30,7 @@ _ACCELERATE_FLAGS = names(
 _DEEPSPEED_FLAGS = names(
     "module no-python no-local-rank no-ssh no-ssh-check force-multi save-pid elastic-training bind-cores-to-rank quick-start venv"
 )
+_FLAGS_OF = {"torchrun": _TORCHRUN_FLAGS, "accelerate": _ACCELERATE_FLAGS, "deepspeed": _DEEPSPEED_FLAGS}
 _MPI = names("mpirun mpiexec orterun mpirun.openmpi mpiexec.hydra")
 _MPI_ONE = names(
     "n np c N host H hostfile machinefile bind-to map-by rank-by wdir ppn npernode npersocket prefix hosts f genvlist output-filename tag-output-to x"
@@ -74,6 +75,17 @@ def is_launcher(words: Sequence[Word]) -> bool:
     return bool(kind(words)[0])
 
 
+PROGRAMS = {"accelerate": "accelerate launch"}
+"""What people call a launcher, where that is not its name here."""
+
+
+def own_words(words: Sequence[Word]) -> tuple[str, tuple[Word, ...]]:
+    """What a launcher is called, and its own options: the words before the script."""
+    name, at = kind(words)
+    split = _split_mpi(words[at:]) if name == "mpirun" else _split(words[at:], _FLAGS_OF[name])
+    return PROGRAMS.get(name, name), tuple(words[at : len(words) - len(split.script)])
+
+
 def read(
     words: Sequence[Word], assigned: Mapping[str, Word], environ: Mapping[str, str], folder: str, origin: str
 ) -> Generator[Reading, None, Inside | None]:
@@ -85,10 +97,13 @@ def read(
         split = _split_mpi(words[at:])
         yield from _mpi(split, origin, line)
     else:
-        flags = {"torchrun": _TORCHRUN_FLAGS, "accelerate": _ACCELERATE_FLAGS, "deepspeed": _DEEPSPEED_FLAGS}[name]
-        split = _split(words[at:], flags)
+        split = _split(words[at:], _FLAGS_OF[name])
         told = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[name]
-        yield from told(split, environ, folder, origin)
+        by_variables = any(variable.startswith("PET_") for variable in (*environ, *assigned))
+        if name == "torchrun" and by_variables:
+            yield from _torchrun_by_variables(split, origin)
+        else:
+            yield from told(split, environ, folder, origin)
     if not split.script:
         yield Unchecked("launch command", f"{name} is given no script to start")
         return None
@@ -165,6 +180,12 @@ def _torchrun(split: _Split, environ: Mapping[str, str], folder: str, origin: st
         yield Fact("deploy.processes_by", processes.text, origin, processes.line)
     yield from _count("deploy.processes", processes, origin)
     yield from _nodes(split, origin)
+
+
+def _torchrun_by_variables(split: _Split, origin: str) -> Iterator[Reading]:
+    """torchrun takes what it is not given from variables (PET_NNODES, PET_MASTER_ADDR), as Kubeflow's operator sets them."""
+    yield from _count("deploy.processes", _option(split, "nproc-per-node"), origin)
+    yield from _count("deploy.nodes", _option(split, "nnodes"), origin)
 
 
 def _nodes(split: _Split, origin: str) -> Iterator[Reading]:

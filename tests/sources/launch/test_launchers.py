@@ -57,6 +57,22 @@ def test_where_machines_meet() -> None:
     assert "deploy.rendezvous" not in told("torchrun --standalone --nproc-per-node 2 train.py")
 
 
+def test_torchrun_takes_the_rest_from_variables() -> None:
+    """Where PET_ variables are set, nothing is taken for its default."""
+    found = told("PET_MASTER_ADDR=a torchrun --nnodes 2 train.py")
+    assert values(found, "deploy.nodes", "deploy.rendezvous", "deploy.processes") == [2, None, None]
+
+
+def test_a_script_of_ones_own_leaves_the_launchers_options() -> None:
+    """The program, its flags and variables are told; what the script takes is not."""
+    found = told("CUDA_VISIBLE_DEVICES=0,1 torchrun --nproc-per-node 4 train.py --lr 1")
+    assert values(found, "launch.program", "launch.env.CUDA_VISIBLE_DEVICES") == ["torchrun", "0,1"]
+    flags = [
+        str(fact.value) for name, fact in found.items() if name.startswith("launch.given.") and name.endswith(".flag")
+    ]
+    assert flags == ["--nproc-per-node"]
+
+
 def test_accelerates_config_and_options(tmp_path: Path) -> None:
     """The command's options go before those of the file; processes are shared out to machines."""
     (tmp_path / "c.yaml").write_text(

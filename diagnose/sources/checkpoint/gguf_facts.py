@@ -20,6 +20,7 @@ from diagnose.sources.checkpoint import gguf, weights
 from diagnose.sources.checkpoint.gguf import Header
 from diagnose.sources.checkpoint.listing import UNFINISHED, Entry, entry_at, meant
 from diagnose.sources.checkpoint.weights import Problem
+from diagnose.sources.settings import words
 
 if TYPE_CHECKING:
     from diagnose.sources.checkpoint.where import Found
@@ -28,7 +29,20 @@ MOST_PARTS = 999
 MOST_FILES = 16
 """How many GGUF files of a folder that holds several are looked at."""
 _PART = re.compile(r"^(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.ASCII)
-_OLD_MAGIC = {b"lmgg": "ggml", b"fmgg": "ggmf", b"tjgg": "ggjt", b"algg": "ggla"}
+_OLD_MAGIC = {
+    b"lmgg": "ggml",
+    b"fmgg": "ggmf",
+    b"tjgg": "ggjt",
+    b"algg": "ggla",
+    b"ggml": "ggml",
+    b"ggmf": "ggmf",
+    b"ggjt": "ggjt",
+    b"ggla": "ggla",
+}
+"""As the number lies in a file, and as it is spelt."""
+_ALIKE = words("llama qwen2 qwen3 qwen3moe qwen2moe gemma gemma2 gemma3 phi3 olmo2 granite starcoder2 mistral3")
+"""Architectures of which every layer has the same tensors."""
+_ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
 _SPECIAL = ("bos", "eos", "eot", "unknown", "padding")
 _NUMBERS = (
     ("hidden_size", "embedding_length"),
@@ -89,6 +103,8 @@ def _model(found: Found) -> Iterator[Reading]:
     yield Fact("weights.files", len(parts), found.path)
     yield from weights.told(found, problems)
     if header is None:
+        return
+    if header.number("split.no"):  # a later part: the metadata of the model are in the first
         return
     yield from _identity(header, name)
     yield from _numbers(header, name)
@@ -215,7 +231,10 @@ def _keys(header: Header, name: str) -> Iterator[Fact]:
     architecture = header.text("general.architecture")
     if _kind(header) != "model" or architecture not in known()["architectures"]:
         return
-    missing = [key for key in _NEEDED if f"{architecture}.{key}" not in header.metadata]
+    needed = list(_NEEDED)
+    if any(tensor.name == "blk.0.attn_q.weight" for tensor in header.tensors):
+        needed.append("attention.head_count")
+    missing = [key for key in needed if f"{architecture}.{key}" not in header.metadata]
     yield Fact("gguf.keys_missing", ", ".join(f"{architecture}.{key}" for key in missing) or "none", name)
 
 
@@ -333,8 +352,31 @@ def _tensors(parts: Sequence[tuple[str, Header]], first: Header, name: str) -> I
         yield Fact("gguf.embedding_rows", embedding.shape[1], name)
         yield Fact("gguf.embedding_columns", embedding.shape[0], name)
         yield Fact("model.vocab_size", embedding.shape[1], name)
+    if architecture in _ALIKE:
+        yield from _lacking(set(tensors), name)
     if architecture != "deci":  # whose pruned layers may have no tensor at all
         yield from _layers(set(tensors), first.number(f"{architecture}.block_count"), name)
+
+
+def _lacking(names: set[str], name: str) -> Iterator[Fact]:
+    """Tensors that a layer must have in these architectures, or that all other layers have, and that one lacks."""
+    layers: dict[int, set[str]] = {}
+    for one in names:
+        told = re.match(r"blk\.(\d{1,5})\.(.+)", one)
+        if told:
+            layers.setdefault(int(told[1]), set()).add(told[2])
+    if not layers:
+        return
+    common = {
+        rest for rest in max(layers.values(), key=len) if sum(rest in one for one in layers.values()) > len(layers) / 2
+    }
+    lacking = []
+    for number, rests in sorted(layers.items()):
+        needed = common | ({"attn_output.weight", *_ATTENTION} if "attn_qkv.weight" not in rests else set())
+        lacking += [f"blk.{number}.{rest}" for rest in sorted(needed - rests)]
+    yield Fact("gguf.lacking", len(lacking), name)
+    if lacking:
+        yield Fact("gguf.lacking_example", lacking[0][:100], name)
 
 
 def _layers(names: set[str], count: int | None, name: str) -> Iterator[Fact]:

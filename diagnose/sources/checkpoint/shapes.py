@@ -69,7 +69,12 @@ UNTIED: frozenset[str] = frozenset(
 )
 """Those whose output layer is one of its own where config.json says nothing."""
 
-FLOATS = frozenset(("F64", "F32", "F16", "BF16"))
+LATENT: frozenset[str] = words("deepseek_v2 deepseek_v3")
+"""Those with latent attention whose projection down has kv_lora_rank + qk_rope_head_dim rows."""
+LEARNT_POSITIONS: frozenset[str] = words("gpt2 gpt_bigcode gpt_neo")
+"""Those with an embedding of positions that has a row for each."""
+
+FLOATS = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3"))
 WRAPPERS: tuple[str, ...] = (
     "base_model.model.", "_forward_module.", "module._orig_mod.", "_orig_mod.module.", "_orig_mod.", "module.",
     "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.",
@@ -174,6 +179,8 @@ class _Comparison(Struct, frozen=True):
         yield from self._vocabulary()
         if whole:
             yield from self._layers(plain)
+        yield from self._positions()
+        yield from self._latent()
         if not plain:
             return
         yield from self._width()
@@ -181,6 +188,8 @@ class _Comparison(Struct, frozen=True):
         yield from self._experts()
         if whole:
             yield from self._head()
+            there = any(name.startswith(self.stack.prefix + "embed_tokens.") for name in self.tensors)
+            yield Fact("shape.embedding_missing", self._embedding() is None and not there, self.folder)
             yield from self._incomplete()
 
     def _pair(self, what: str, setting: str, got: int, wanted: int | None, tensor: str = "") -> Iterator[Fact]:
@@ -218,6 +227,18 @@ class _Comparison(Struct, frozen=True):
         return self._matrix(
             [*_HEADS, *(outer + name for name in _HEADS), *(self.stack.prefix + name for name in _HEADS)]
         )
+
+    def _positions(self) -> Iterator[Fact]:
+        positions = self._matrix([self.stack.prefix + "wpe.weight"])
+        if positions is not None and self.kind in LEARNT_POSITIONS:
+            wanted = configs.number(self.text, "n_positions") or configs.number(self.text, "max_position_embeddings")
+            yield from self._pair("positions", "n_positions", positions.shape[0], wanted, positions.name)
+
+    def _latent(self) -> Iterator[Fact]:
+        rank, rope = configs.number(self.text, "kv_lora_rank"), configs.number(self.text, "qk_rope_head_dim")
+        down = self._layer_matrix("self_attn.kv_a_proj_with_mqa.weight")
+        if self.kind in LATENT and down is not None and rank and rope:
+            yield from self._pair("latent", "kv_lora_rank + qk_rope_head_dim", down.shape[0], rank + rope, down.name)
 
     def _layers(self, plain: bool) -> Iterator[Fact]:
         wanted = configs.number(self.text, "layers")
@@ -303,17 +324,17 @@ class _Comparison(Struct, frozen=True):
         yield Fact("shape.head_missing", not there, self.folder)
 
     def _incomplete(self) -> Iterator[Fact]:
-        """A layer that lacks a tensor which most layers have, and has nothing else in its place."""
+        """A layer that lacks a tensor which others have, and has nothing else in its place."""
         kinds = Counter(frozenset(rests) for rests in self.stack.layers.values())
-        usual, count = kinds.most_common(1)[0]
         yield Fact("shape.layers.alike", len(kinds) == 1, self.folder)
-        if count < 2 or count * 2 <= len(self.stack.layers):
+        fullest = max(kinds, key=len)
+        less = [number for number, rests in sorted(self.stack.layers.items()) if fullest > set(rests)]
+        if len(less) > kinds[fullest]:
             return
         lacking = [
             f"{self._base(number)}{rest}"
-            for number, rests in sorted(self.stack.layers.items())
-            if usual.issuperset(rests)
-            for rest in sorted(usual.difference(rests))
+            for number in less
+            for rest in sorted(fullest.difference(self.stack.layers[number]))
         ]
         yield Fact("shape.lacking", len(lacking), self.folder)
         if lacking:

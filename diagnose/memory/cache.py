@@ -52,10 +52,18 @@ class CacheGroup(Struct, frozen=True):
 _UNUSUAL = re.compile(
     r"ssm|mamba|state_size|conv_|_conv|linear_(?!bias)|lru_|recurrent|rwkv|retention|latent|cross_att|hybrid|block_type|"
     r"kv_shared|share_kv|kv_sharing|cla_|per_layer_config|swa_|^index_|compress|attn_layer|attention_types|memory|"
-    r"loop|chunk_size|local_att|global_att|head_dims|num_kv_heads_per|_per_layer|heterogen|dsa|k_eq_v|sparse_att|mlp_layers_only"
+    r"loop|chunk_size|attn_type|interval|pattern|interleav|no_rope|local_layers|global_layers|local_att|global_att|head_dims|num_kv_heads_per|_per_layer|heterogen|dsa|k_eq_v|sparse_att|mlp_layers_only"
 )
 """Keys that say that a layer is cached in some way of its own; a type that is not known and has one stays unknown."""
-_USUAL = frozenset({"chunk_size_feed_forward", "cross_attention_hidden_size", "add_cross_attention", "index_topk"})
+_USUAL = frozenset(
+    {
+        "chunk_size_feed_forward",
+        "cross_attention_hidden_size",
+        "add_cross_attention",
+        "index_topk",
+        "attention_chunk_size",
+    }
+)
 
 _MAMBA1 = frozenset({"mamba", "falcon_mamba", "jamba"})
 _MAMBA2 = frozenset({"mamba2", "bamba", "falcon_h1", "granitemoehybrid", "nemotron_h"})
@@ -71,6 +79,21 @@ _OWN_WAYS = frozenset(
     inkling_text inkling2_text inkling2_loop_text musicgen musicgen_melody bark cpmant openai-gpt xlm fsmt git""".split()  # noqa: SIM905
 )
 """Types that cache in a way that no formula here is for."""
+_PROVED = frozenset(
+    """afmoe apertus arcee aria_text axk1 bamba bart biogpt bitnet blenderbot bloom codegen cohere cohere2 ctrl
+    cwm deepseek_v2 deepseek_v3 deepseek_v32 diffllama ernie4_5 ernie4_5_moe exaone exaone4 exaone_moe falcon
+    falcon_h1 falcon_mamba flex_olmo gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4_text glm glm4
+    glm4_moe glm4_moe_lite glm4v_moe_text glm4v_text glm_moe_dsa gpt2 gpt_bigcode gpt_neox gpt_neox_japanese
+    gpt_oss gptj granite granitemoe granitemoehybrid granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe
+    hy_v3 hyperclovax internlm3 iquestcoder jais2 jamba jetmoe kimi_k2 lfm2 lfm2_moe llama llama4 llama4_text
+    longcat_flash longt5 m2m_100 mamba mamba2 marian mbart minicpm3 minimax minimax_m2 ministral ministral3
+    mistral mistral4 mixtral modernbert-decoder mpt mt5 nanochat nemotron nemotron_h olmo olmo2 olmo3
+    olmo_hybrid olmoe opt pegasus persimmon phi phi3 phimoe plbart qwen2 qwen2_5_vl_text qwen2_moe
+    qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text
+    recurrent_gemma sarvam_mla sarvam_moe seed_oss smollm3 solar_open stablelm starcoder2 t5 trocr umt5
+    vaultgemma whisper xglm youtu""".split()  # noqa: SIM905
+)
+"""Types whose groups were measured of real models (tests/real/measured.json), or whose code is one of these."""
 _ENCODERS = frozenset(
     """albert bert bert-generation big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra
     ernie eurobert longformer megatron-bert modernbert mpnet nomic_bert rembert roberta roberta-prelayernorm roc_bert
@@ -91,34 +114,47 @@ def cache_groups(config: Mapping[str, Any]) -> tuple[CacheGroup, ...]:
 
 
 def _groups(found: Shape) -> list[CacheGroup] | None:
-    layers = found.layers()
+    proved = found.type in _PROVED
+    if not proved and (_is_unusual(found) or _is_ambiguous(found)):
+        return None
+    groups = _by_type(found)
+    return [replace(group, assumed=True) for group in groups] if groups and not proved else groups
+
+
+def _by_type(found: Shape) -> list[CacheGroup] | None:
     if found.type in _ENCODER_DECODER:
         return _encoder_decoder(found)
     if found.type in _MAMBA1 | _MAMBA2 | DELTA | CONV | {"minimax", "recurrent_gemma"}:
         return _hybrid(found)
+    layers = found.layers()
     if layers is None:
         return None
     if found.values.get("kv_lora_rank") is not None:
         return _latent(found, layers)
-    if not found.known and _is_unusual(found):
-        return None
     types = layer_types(found)
-    if types is None:
-        return None
-    return _attention(found, types, assumed=not found.known)
+    return _attention(found, types) if types is not None else None
 
 
 def _is_unusual(found: Shape) -> bool:
+    """Whether a key says that layers are cached in some way of their own. Latent attention is understood."""
+    latent = {"index_head_dim", "index_n_heads"} if found.values.get("kv_lora_rank") is not None else set()
     return any(
         _UNUSUAL.search(key) and found.values.get(key) not in (None, False, 0, "", [], {})
-        for key in found.given - _USUAL
+        for key in set(found.values) - _USUAL - latent
     )
+
+
+def _is_ambiguous(found: Shape) -> bool:
+    """Whether there is a window or chunk, and nothing says in which layers: each type has a rule of its own."""
+    if found.values.get("layer_types") is not None or found.values.get("use_sliding_window") is False:
+        return False
+    return bool(found.values.get("sliding_window") or found.values.get("attention_chunk_size"))
 
 
 # --- attention
 
 
-def _attention(found: Shape, types: Sequence[str], assumed: bool = False) -> list[CacheGroup] | None:
+def _attention(found: Shape, types: Sequence[str]) -> list[CacheGroup] | None:
     """Keys and values: two × heads × head_dim per token and layer, of all tokens, a window of them, or a chunk."""
     known = {"full_attention", "sliding_attention", "chunked_attention", "dummy", "moe", "mlp"}
     if set(types) - known or len(types) > MOST_LAYERS:
@@ -146,7 +182,7 @@ def _attention(found: Shape, types: Sequence[str], assumed: bool = False) -> lis
             return None
         count = sum(kind == "chunked_attention" for kind in own)
         groups.append(CacheGroup("chunked", count, heads, 2 * heads * size, chunk))
-    return [replace(group, assumed=assumed) for group in groups]
+    return groups
 
 
 def _global(found: Shape, heads: int, size: int) -> tuple[int, int]:
@@ -168,29 +204,13 @@ def _latent(found: Shape, layers: int) -> list[CacheGroup] | None:
     types = found.texts("layer_types") or []
     if set(types) - {"full_attention", "deepseek_sparse_attention", "indexed_attention"}:
         return None
-    if found.type not in _LATENT and (not found.known and _is_unusual_latent(found)):
-        return None
     rank, rope = found.number("kv_lora_rank"), found.number("qk_rope_head_dim")
     nope, value, heads = found.number("qk_nope_head_dim"), found.value_dim(), found.heads()
     if not rank or rope is None or nope is None or not value or not heads:
         return None
     index = found.number("index_head_dim", 0) or 0
     times = 2 if found.type == "longcat_flash" else 1  # two attentions per layer
-    group = CacheGroup("mla", layers * times, 1, rank + rope, 0, heads * (nope + rope + value), index)
-    return [replace(group, assumed=found.type not in _LATENT)]
-
-
-_LATENT = frozenset(
-    """deepseek_v2 deepseek_v3 deepseek_v32 kimi_k2 longcat_flash minicpm3 glm4_moe_lite axk1 youtu
-    mistral4""".split()  # noqa: SIM905
-)
-
-
-def _is_unusual_latent(found: Shape) -> bool:
-    return any(
-        _UNUSUAL.search(key) and found.values.get(key) not in (None, False, 0, "", [], {})
-        for key in found.given - _USUAL - {"index_head_dim", "index_n_heads"}
-    )
+    return [CacheGroup("mla", layers * times, 1, rank + rope, 0, heads * (nope + rope + value), index)]
 
 
 def _encoder_decoder(found: Shape) -> list[CacheGroup] | None:

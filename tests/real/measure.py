@@ -82,6 +82,11 @@ TINY: dict[str, Any] = {
 }
 """Small values of keys; a type is given those of them that its configuration class has."""
 
+
+def _rope(*sections: int) -> dict[str, Any]:
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(sections)}
+
+
 _LATENT = {"head_dim": 8, "num_key_value_heads": 4}
 OWN: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8},
@@ -96,7 +101,26 @@ OWN: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 3},
     "nemotron_h": {"hybrid_override_pattern": "M*M-E*"},
     "falcon": {"multi_query": True},
-    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "minicpm3", "glm4_moe_lite", "youtu"), _LATENT),
+    **dict.fromkeys(
+        (
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "minicpm3",
+            "glm4_moe_lite",
+            "youtu",
+            "axk1",
+            "glm_moe_dsa",
+            "mistral4",
+            "sarvam_mla",
+        ),
+        _LATENT,
+    ),
+    **{key: {"rope_parameters": _rope(2, 3, 3)} for key in ("qwen2_vl_text", "qwen2_5_vl_text")},
+    **{
+        key: {"rope_parameters": _rope(2, 1, 1) | {"partial_rotary_factor": 0.5}}
+        for key in ("glm4v_text", "glm4v_moe_text")
+    },
     "longcat_flash": {
         **_LATENT,
         "num_layers": 3,
@@ -105,7 +129,6 @@ OWN: dict[str, dict[str, Any]] = {
         "zero_expert_num": 2,
         "moe_topk": 2,
     },
-    "axk1": _LATENT,
 }
 """What a type needs besides, or otherwise."""
 
@@ -115,7 +138,11 @@ gemma4_text glm glm4 glm4_moe glm4_moe_lite gpt2 gpt_bigcode gpt_neox gpt_oss gp
 helium hunyuan_v1_dense jamba lfm2 lfm2_moe llama llama4_text longcat_flash mamba mamba2 minicpm3 minimax minimax_m2
 ministral mistral mixtral mpt nemotron nemotron_h olmo olmo2 olmo3 olmo_hybrid olmoe opt persimmon phi phi3 phimoe qwen2
 qwen2_moe qwen3 qwen3_5_text qwen3_5_moe_text qwen3_moe qwen3_next recurrent_gemma seed_oss smollm3 stablelm starcoder2
-vaultgemma whisper xglm youtu""".split()  # noqa: SIM905
+vaultgemma whisper xglm youtu
+aria_text axk1 biogpt bitnet ctrl exaone exaone_moe flex_olmo glm4v_text glm4v_moe_text glm_moe_dsa gpt_neox_japanese
+granitemoeshared hunyuan_v1_moe hy_v3 hyperclovax internlm3 iquestcoder jais2 jetmoe ministral3 mistral4
+modernbert-decoder nanochat qwen2_5_vl_text qwen2_vl_text qwen3_vl_moe_text qwen3_vl_text sarvam_mla sarvam_moe
+solar_open trocr""".split()  # noqa: SIM905
 WHOLE = """apertus arcee bamba bloom codegen cohere cohere2 cwm deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon falcon_h1
 falcon_mamba gemma gemma2 gemma3_text glm glm4 glm4_moe gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe
 granitemoehybrid helium jamba lfm2 llama llama4_text mamba mamba2 minicpm3 minimax_m2 ministral3 mistral
@@ -137,12 +164,14 @@ def given(kind: str) -> dict[str, Any]:
 def measure(kind: str, text_to_text: bool = False) -> dict[str, Any]:
     """One type: its keys, parameters, and the bytes of its caches after a forward pass over texts of each length."""
     import torch
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import CONFIG_MAPPING, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     keys = given(kind)
     config = CONFIG_MAPPING[kind](**keys)
     torch.manual_seed(0)
-    made = (AutoModelForSeq2SeqLM if text_to_text else AutoModelForCausalLM).from_config(config).eval()
+    makers = (AutoModelForSeq2SeqLM,) if text_to_text else (AutoModelForCausalLM, AutoModel)
+    maker = next((maker for maker in makers if type(config) in maker._model_mapping), makers[0])
+    made = maker.from_config(config).eval()
     row: dict[str, Any] = {
         "type": kind,
         "encoder": ENCODED if text_to_text else 0,

@@ -133,10 +133,23 @@ def _send(pipe: int, reading: Reading) -> None:
         message = _Message(output=reading)
     else:
         message = _Message(step=reading)
-    payload = msgspec.msgpack.encode(message)
+    payload = _encoded(message)
     data = memoryview(len(payload).to_bytes(4, "big") + payload)
     while data:
         data = data[os.write(pipe, data) :]
+
+
+def _encoded(message: _Message) -> bytes:
+    """The bytes of a reading. Names that are not UTF-8, and lone halves of characters, are marked with `?`."""
+    try:
+        return msgspec.msgpack.encode(message)
+    except UnicodeEncodeError:
+        whole = msgspec.to_builtins(message)
+        return msgspec.msgpack.encode([one and {name: _writable(part) for name, part in one.items()} for one in whole])
+
+
+def _writable(part: object) -> object:
+    return part.encode("utf-8", "replace").decode() if isinstance(part, str) else part
 
 
 def _take(child: _Running) -> Iterator[Reading]:

@@ -12,6 +12,7 @@ FOLDERS = Path(__file__).parent / "folders"
 
 def plant(fault: Fault, world: Path) -> Path:
     """Copy what the fault is about below `world` and edit it; the path of what is judged."""
+    world.mkdir(parents=True, exist_ok=True)
     for name in (fault.model, *fault.also):
         if name:
             shutil.copytree(FOLDERS / name, world / name)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
+from msgspec import structs
+
 from diagnose.model import Fact, Output, Reading, Step, Unchecked
 from diagnose.sources import child
 from diagnose.sources.tokenizer import embedded, encoding, files, identity, sandbox, special, template, vocabulary
@@ -19,6 +21,9 @@ TEMPLATE_SECONDS = 6.0
 """How long all conversations of a template may take together; a published one takes a tenth of a second."""
 ENCODING_SECONDS = 15.0
 ENCODING_MEMORY = 3 << 30
+_CONTROLS = {
+    number: "\N{REPLACEMENT CHARACTER}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"
+}
 _EXEMPT = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "MyT5Tokenizer")
 """Classes that need no vocabulary: their tokens are bytes or code points."""
 
@@ -38,8 +43,36 @@ def read(model: str, environ: Mapping[str, str], folder: str) -> Iterator[Readin
     yield from read_folder(found.folder, head, found.name, found.kind)
 
 
+def _writable(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """The readings with texts that can be written as UTF-8: JSON may hold half a surrogate pair, and a name any byte."""
+    for reading in readings:
+        if isinstance(reading, Fact) and isinstance(reading.value, str):
+            yield structs.replace(reading, value=_shown(reading.value), origin=_shown(reading.origin))
+        elif isinstance(reading, Fact):
+            yield structs.replace(reading, origin=_shown(reading.origin))
+        elif isinstance(reading, Output):
+            yield structs.replace(reading, text=_utf8(reading.text))
+        elif isinstance(reading, Unchecked):
+            yield Unchecked(_shown(reading.what), _shown(reading.why))
+        else:
+            yield reading
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shown(text: str) -> str:
+    """A text that a terminal can be given: without control characters, which a file of somebody else's may hold."""
+    return _utf8(text).translate(_CONTROLS)
+
+
 def read_folder(path: str, head: str, name: str, kind: str = "folder") -> Iterator[Reading]:
     """What the files of one folder say. `head` is the folder as a reader should see it, `name` the model's name."""
+    yield from _writable(_folder(path, head, name, kind))
+
+
+def _folder(path: str, head: str, name: str, kind: str) -> Iterator[Reading]:
     yield Step("reading the tokenizer's files")
     known = files.look(path, head)
     found = vocabulary.gather(known)
@@ -65,12 +98,16 @@ def read_folder(path: str, head: str, name: str, kind: str = "folder") -> Iterat
             yield reading
     found.ordinary.clear()  # so that the child below is as small as it can be
     if found.document is not None:
-        readings = encoding.judge(known, found, names, prompt)
+        readings = encoding.judge(known, found, {key: _utf8(text) for key, text in names.items()}, prompt)
         yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
 
 
 def read_gguf(path: str, origin: str, name: str) -> Iterator[Reading]:
     """What the tokenizer inside a GGUF file says. `origin` is the file as a reader should see it."""
+    yield from _writable(_gguf(path, origin, name))
+
+
+def _gguf(path: str, origin: str, name: str) -> Iterator[Reading]:
     yield Step("reading the tokenizer in the GGUF file")
     found = embedded.read(path)
     if found is None:
@@ -111,7 +148,7 @@ def _apart(what: str, readings: Iterable[Reading], memory: int, seconds: float) 
 
     def bounded() -> Iterator[Reading]:
         with sandbox.limited(memory, int(seconds) + 1):
-            yield from readings
+            yield from _writable(readings)
 
     yield from child.read_all([child.Source(what, bounded, seconds)])
 

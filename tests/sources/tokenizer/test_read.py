@@ -102,3 +102,26 @@ def test_any_value_under_any_key_is_read(
         generation_config_json=json.dumps({"eos_token_id": generation}),
     )
     assert not [reading for reading in read(made) if isinstance(reading, Unchecked) and "failed" in reading.why]
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """A token or a name may hold what moves a cursor or clears a screen."""
+    made = folder(
+        tmp_path, tokenizer_config_json=config(eos_token="\x1b[2Jx", chat_template="{{ raise_exception('\x1b]0;') }}")
+    )
+    values = [reading.value for reading in read(made) if isinstance(reading, Fact)]
+    assert not [value for value in values if isinstance(value, str) and "\x1b" in value]
+
+
+def test_half_a_surrogate_pair_breaks_nothing(tmp_path: Path) -> None:
+    """JSON can hold one; a report cannot."""
+    half = (
+        json.dumps(config(eos_token="X", chat_template="{% for m in messages %}{{ m.content }}Y{% endfor %}"))
+        .replace('"X"', '"\\ud800"')
+        .replace("Y", "\\udc00")
+    )
+    told = read(folder(tmp_path, tokenizer_config_json=half))
+    values = {reading.name: reading.value for reading in told if isinstance(reading, Fact)}
+    assert values["special.eos.text"] == "?"
+    assert values["template.loses"] == "nothing"
+    assert not [reading for reading in told if isinstance(reading, Unchecked)]

@@ -7,97 +7,29 @@ command for a container nothing of the packages beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from diagnose import parallel
+from diagnose import parallel, reach
+from diagnose.known import ORIGIN, Known, Told
 from diagnose.model import Fact
 
-ORIGIN = "arithmetic"
-ENGINES: Mapping[str, str] = {"llama-cpp": "llama.cpp", "llama-server": "llama.cpp", "text-generation-inference": "tgi"}
-"""What `--for` calls an engine → what facts call it."""
-PORTS: Mapping[str, int] = {"vllm": 8000, "sglang": 30000, "llama.cpp": 8080, "tgi": 3000, "ollama": 11434}
-"""The port that each engine listens on unless told otherwise; TGI's image says 80."""
 _FLOAT16_REFUSED = ("gemma2", "gemma3", "gemma3_text", "glm4")
 """Model types that vLLM refuses to compute in float16 (0.33: config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS)."""
 
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """The facts that follow from `facts`; none that is among them already."""
-    known = _Known({fact.name: fact for fact in reversed(facts)})
-    for tell in (_gpus, _parallel, _context, _dtype, _quantization, _processes, _network, _memory):
+    known = Known({fact.name: fact for fact in reversed(facts)})
+    for tell in (_gpus, _parallel, _context, _dtype, _quantization, _draft, _processes, reach.complete, _memory):
         for name, value in tell(known):
             known.add(name, value)
     return tuple(known.new.values())
 
 
-Told = Iterator[tuple[str, str | int | float | bool]]
-
-
-class _Known:
-    """What is known by name, and what follows from it."""
-
-    def __init__(self, told: dict[str, Fact]) -> None:
-        self._told = told
-        self.new: dict[str, Fact] = {}
-
-    def value(self, name: str) -> str | int | float | bool | None:
-        fact = self._told.get(name) or self.new.get(name)
-        return None if fact is None else fact.value
-
-    def text(self, name: str) -> str:
-        value = self.value(name)
-        return "" if value is None else str(value)
-
-    def whole(self, name: str) -> int | None:
-        """A whole number, also where it is written as text; None for anything else."""
-        value = self.value(name)
-        if isinstance(value, bool) or value is None:
-            return None
-        if isinstance(value, (int, float)):
-            return int(value) if value == value and abs(value) < 1 << 62 else None
-        return int(value) if re.fullmatch(r"-?\d{1,18}", value) else None
-
-    def yes(self, name: str) -> bool:
-        """Whether a flag is known to be true, as a fact or as an argument."""
-        return self.text(name).lower() in ("true", "1")
-
-    def names(self) -> list[str]:
-        return [*self._told, *self.new]
-
-    def unsure(self, *names: str) -> bool:
-        """Whether the command gives one of these flags a value that is not known here, or may do so in a file inside."""
-        if self.contained and "launch.arg.config" in self.names():
-            return True
-        return any(
-            self.text(name.removesuffix("for_shell") + "name") in names
-            for name in self.names()
-            if name.startswith("launch.given.") and name.endswith(".for_shell")
-        )
-
-    def add(self, name: str, value: str | int | float | bool) -> None:
-        if name not in self._told and name not in self.new:
-            self.new[name] = Fact(name, value, ORIGIN)
-
-    @property
-    def engine(self) -> str:
-        """The engine that is to run the model, by the command or by `--for`."""
-        wanted = self.text("wanted.name")
-        return self.text("engine.name") or ENGINES.get(wanted, wanted)
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether it runs on another machine than this one, as far as the manifest tells."""
-        return self.text("deploy.kind") == "kubernetes"
-
-    @property
-    def contained(self) -> bool:
-        return self.text("deploy.kind") in ("docker", "compose", "kubernetes")
-
-
 # --- how many GPUs
 
 
-def _gpus(known: _Known) -> Told:
+def _gpus(known: Known) -> Told:
     """How many GPUs the engine wants here, and how many it will see."""
     wanted = _wanted(known)
     if wanted is not None:
@@ -118,7 +50,7 @@ def _gpus(known: _Known) -> Told:
         yield "fit.processes_over", processes > count
 
 
-def _wanted(known: _Known) -> int | None:
+def _wanted(known: Known) -> int | None:
     """Tensor times pipeline times data parallel, on this machine; None where other machines take part in a way not told."""
     engine = known.engine
     sizes = [known.whole(f"launch.{name}_parallel") for name in ("tensor", "pipeline", "data")]
@@ -155,7 +87,7 @@ _SIZES = (
 """Flags that decide how many GPUs are wanted."""
 
 
-def _there(known: _Known) -> tuple[int, str] | None:
+def _there(known: Known) -> tuple[int, str] | None:
     """The fewest GPUs that something lets the engine see, and what that is."""
     found: list[tuple[int, str]] = []
     given = known.whole("deploy.gpus")
@@ -173,7 +105,7 @@ def _there(known: _Known) -> tuple[int, str] | None:
     return min(found, key=lambda item: item[0]) if found else None
 
 
-def _visible(known: _Known) -> int | None:
+def _visible(known: Known) -> int | None:
     """How many GPUs the command's own CUDA_VISIBLE_DEVICES names; CUDA stops at the first entry that is none."""
     value = known.value("launch.env.CUDA_VISIBLE_DEVICES")
     if not isinstance(value, str):
@@ -189,7 +121,7 @@ def _visible(known: _Known) -> int | None:
     return count
 
 
-def _beyond(known: _Known) -> int | None:
+def _beyond(known: Known) -> int | None:
     """The first index in CUDA_VISIBLE_DEVICES that a container does not have: inside, its GPUs count from 0."""
     inside, value = known.whole("deploy.gpus"), known.value("launch.env.CUDA_VISIBLE_DEVICES")
     if not known.contained or not inside or not isinstance(value, str):
@@ -201,7 +133,7 @@ def _beyond(known: _Known) -> int | None:
 # --- tensor and pipeline parallel
 
 
-def _parallel(known: _Known) -> Told:
+def _parallel(known: Known) -> Told:
     """Which tensor parallel sizes are possible, and what stands in the way of the one asked for."""
     engine = known.engine
     heads = known.whole("model.heads")
@@ -246,7 +178,7 @@ def _in_the_way(shape: parallel.Shape, size: int, across: int, found: str) -> To
         yield "fit.tensor_parallel_unit", unit
 
 
-def _shape(known: _Known, heads: int) -> parallel.Shape:
+def _shape(known: Known, heads: int) -> parallel.Shape:
     dense = (known.whole("model.experts") or 0) <= 1
     quantization = known.text("model.quantization")
     hidden = known.whole("model.hidden_size") or 0
@@ -264,7 +196,7 @@ def _shape(known: _Known, heads: int) -> parallel.Shape:
     )
 
 
-def _whole_experts(known: _Known) -> bool:
+def _whole_experts(known: Known) -> bool:
     """Whether experts are shared out whole. With SGLang that is so only where as many groups as GPUs are asked for."""
     if known.engine == "sglang":
         size = known.whole("launch.arg.ep_size") or known.whole("launch.arg.expert_parallel_size") or 1
@@ -291,7 +223,7 @@ _OVERRIDES = (
 )
 
 
-def _context(known: _Known) -> Told:
+def _context(known: Known) -> Told:
     """The context asked for against what the model was made for; nothing where the command changes the model's positions."""
     asked, limit = known.whole("launch.context"), known.whole("model.context")
     if (
@@ -317,13 +249,13 @@ def _context(known: _Known) -> Told:
 # --- number types
 
 
-def _capability(known: _Known) -> tuple[int, int] | None:
+def _capability(known: Known) -> tuple[int, int] | None:
     """The best compute capability of this machine's GPUs, where the engine runs on them."""
     found = re.fullmatch(r"(\d{1,2})\.(\d)", known.text("gpus.capability_best"))
     return (int(found[1]), int(found[2])) if found and not known.elsewhere else None
 
 
-def _dtype(known: _Known) -> Told:
+def _dtype(known: Known) -> Told:
     """The type that is computed in: as asked, else the model's; and where vLLM refuses it or takes another."""
     engine = known.engine
     if engine not in ("vllm", "sglang"):
@@ -353,7 +285,7 @@ def _left_to_engine(engine: str, own: str, type_: str, best: tuple[int, int] | N
     return "" if best is None else "bfloat16" if best >= (8, 0) else "float16"
 
 
-def _quantization(known: _Known) -> Told:
+def _quantization(known: Known) -> Told:
     """What the model's own quantization asks of the GPU, as the table of vLLM tells for its version."""
     method = known.text("model.quantization")
     version = known.text("launch.engine_version") if known.contained else known.text("vllm.version")
@@ -372,10 +304,24 @@ def _quantization(known: _Known) -> Told:
         yield "fit.quantization_refused", best < tuple(int(part) for part in str(least).split("."))
 
 
+_NO_PLAIN_DRAFT = re.compile(r"eagle|dflash|dspark|medusa|mlp[_-]?speculator|mtp|speculator", re.IGNORECASE)
+
+
+def _draft(known: Known) -> Told:
+    """The vocabulary of a draft model against the model's, where vLLM takes it for a model of its own (`draft_model`)."""
+    method, architecture = known.text("launch.speculative_method"), known.text("draft.architecture")
+    own, drafts = known.whole("model.vocab_size"), known.whole("draft.vocab_size")
+    if known.engine != "vllm" or method not in ("", "draft_model") or not own or not drafts:
+        return
+    told = f"{known.text('draft.asked')} {architecture} {known.text('draft.type')} {known.text('draft.method')}"
+    if architecture.endswith(("ForCausalLM", "ForConditionalGeneration")) and not _NO_PLAIN_DRAFT.search(told):
+        yield "fit.draft_vocabulary_differs", own != drafts
+
+
 # --- launchers of training
 
 
-def _processes(known: _Known) -> Told:
+def _processes(known: Known) -> Told:
     """What torchrun and its like start, against what is there."""
     count = known.whole("fit.gpus_there")
     highest = known.whole("deploy.gpu_highest")
@@ -389,58 +335,10 @@ def _processes(known: _Known) -> Told:
         yield "fit.no_meeting_place", nodes > 1 and meeting == "none"
 
 
-# --- ports and addresses
-
-
-def _network(known: _Known) -> Told:
-    """The engine's port against what the container publishes and what probes ask."""
-    engine = known.engine
-    port = _port(known)
-    if not known.contained or port is None:
-        return
-    yield "fit.port", port
-    inside = [known.whole(name) for name in known.names() if re.fullmatch(r"deploy\.port\.\d+\.inside", name)]
-    bridged = known.text("deploy.network") == "bridge"
-    if known.text("deploy.kind") == "docker" and bridged and known.text("launch.program"):
-        yield "fit.no_port_published", not inside and not known.yes("deploy.ports_all")
-    if not known.elsewhere and bridged and inside:
-        yield "fit.port_published", port in inside
-    probe = known.whole("deploy.probe_port")
-    if probe:
-        yield "fit.probe_port_differs", probe != port
-    target = known.whole("deploy.service_target")
-    if target:
-        yield "fit.service_target_differs", target != port
-    host = known.text("launch.host") or ("127.0.0.1" if engine == "sglang" else "")
-    reached = known.elsewhere or (bridged and bool(inside))
-    if host and reached and not known.unsure("host"):
-        yield "fit.listens_inside_only", host in ("127.0.0.1", "localhost", "::1")
-
-
-_PORT_VARIABLES = {"tgi": "PORT", "ollama": "OLLAMA_HOST", "llama.cpp": "LLAMA_ARG_PORT"}
-"""Variables that set the port of an engine."""
-
-
-def _port(known: _Known) -> int | None:
-    """The port that the engine listens on inside; None where the command or its variables leave it open."""
-    engine = known.engine
-    if engine not in PORTS or not known.text("launch.program") or known.unsure("port"):
-        return None
-    asked = known.whole("launch.arg.port")
-    if asked:
-        return asked
-    variable = _PORT_VARIABLES.get(engine, "")
-    if {f"launch.env.{variable}", f"deploy.env_elsewhere.{variable}"} & set(known.names()):
-        return known.whole(f"launch.env.{variable}")
-    if engine == "tgi" and known.text("deploy.image_engine") == "tgi":
-        return 80
-    return known.whole("launch.port") or PORTS[engine]
-
-
 # --- main memory
 
 
-def _memory(known: _Known) -> Told:
+def _memory(known: Known) -> Told:
     """Weights kept in main memory (cpu_offload_gb, for each GPU) against what this machine has."""
     share = known.text("launch.arg.cpu_offload_gb")
     if known.engine == "vllm" and re.fullmatch(r"\d{1,6}(?:\.\d{1,6})?", share) and float(share) > 0:

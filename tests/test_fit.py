@@ -362,6 +362,21 @@ def test_quantization_of_the_model_against_the_card() -> None:
     assert told(VLLM, base, launch__engine_version="0.33.0", deploy__kind="docker")["fit.quantization_refused"] is True
 
 
+def test_the_vocabulary_of_a_draft_model() -> None:
+    """A model of its own needs the same number of rows; heads that were trained for the model (EAGLE) need not."""
+    base = {
+        "model.vocab_size": 152_064,
+        "draft.vocab_size": 151_936,
+        "draft.architecture": "Qwen2ForCausalLM",
+        "draft.asked": "a/small",
+    }
+    assert told(VLLM, base)["fit.draft_vocabulary_differs"] is True
+    assert told(VLLM, base, model__vocab_size=151_936)["fit.draft_vocabulary_differs"] is False
+    assert "fit.draft_vocabulary_differs" not in told(VLLM, base, {"draft.asked": "a/EAGLE3-x"})
+    assert "fit.draft_vocabulary_differs" not in told(VLLM, base, {"launch.speculative_method": "eagle3"})
+    assert "fit.draft_vocabulary_differs" not in told(SGLANG, base)
+
+
 # --- ports
 
 

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose import facts as catalogue
-from diagnose import fit_memory, memory
-from diagnose.model import Fact
+from diagnose import fit_memory, memory, ruleset
+from diagnose.causes import diagnose
+from diagnose.collect import completed
+from diagnose.match import match
+from diagnose.model import Case, Fact
 from tests.test_memory import LLAMA_3_8B
 from tests.test_plan import LLAMA_3_70B
 
@@ -183,3 +186,50 @@ _NAMES = st.sampled_from(
 def test_odd_facts_never_raise(more: dict[str, Any], engine: str) -> None:
     """Case files come from anywhere."""
     told(LLAMA_3_8B, RTX4090, {"engine.name": engine}, more)
+
+
+def _first(config: dict[str, Any], *more: dict[str, Any]) -> str:
+    """The rule that is told first of such a case; empty if there is no error and no warning."""
+    known: dict[str, Any] = {fact.name: fact.value for fact in memory.facts(config, "config.json")}
+    known |= {
+        "model.kind": "folder",
+        "model.hidden_size": config["hidden_size"],
+        "model.intermediate_size": config["intermediate_size"],
+        "model.heads": config["num_attention_heads"],
+        "model.kv_heads": config["num_key_value_heads"],
+        "model.layers": config["num_hidden_layers"],
+        "model.vocab_size": config["vocab_size"],
+        "model.dtype": "bfloat16",
+        "model.context": 8192,
+        "weights.bytes": 2 * known["model.parameters"],
+        "weights.dtype": "BF16",
+        "engine.name": "vllm",
+        "launch.program": "vllm serve",
+    }
+    for item in more:
+        known |= item
+    case = completed(Case(tuple(Fact(name, value, "x") for name, value in known.items()), machine=True))
+    rules = ruleset.load([])
+    found = diagnose(rules, case, match(rules, case)).diagnoses
+    return next((cause.rule for cause in found if cause.severity != "note"), "")
+
+
+@pytest.mark.parametrize(
+    ("config", "more", "rule"),
+    [
+        (LLAMA_3_8B, {}, ""),
+        (LLAMA_3_8B, {"launch.context": 131072, "model.context": 131072}, "request-larger-than-kv-cache"),
+        (LLAMA_3_8B, {"launch.context": 48000, "model.context": 131072}, "kv-cache-likely-too-small"),
+        (LLAMA_3_8B, {"launch.memory_share": 0.5}, "weights-fill-the-share"),
+        (LLAMA_3_8B, {"gpu.0.memory_free": 4 * GIB}, "card-held-by-others"),
+        (LLAMA_3_70B, {}, "weights-larger-than-the-cards"),
+        (
+            LLAMA_3_70B,
+            {f"gpu.{index}.memory": 24564 << 20 for index in range(8)} | {"gpu.count": 8},
+            "weights-need-more-cards",
+        ),
+    ],
+)
+def test_one_fault_is_one_diagnosis(config: dict[str, Any], more: dict[str, Any], rule: str) -> None:
+    """What is told first names it; a command that fits is not complained of."""
+    assert _first(config, RTX4090, more) == rule

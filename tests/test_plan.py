@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from diagnose import memory
+from diagnose import engines, memory
 from diagnose.cards import GIB, parse
 from diagnose.memory.stored import LLAMA_CPP, sequence_bytes
 from diagnose.memory.tuning import adapter_parameters, full_states
+from diagnose.model import Fact
 from diagnose.plan import Plan, Weights, Wish, model_of, plan
+from diagnose.sources import launch
 from tests.test_memory import LLAMA_3_8B
 
 LLAMA_3_70B = {**LLAMA_3_8B, "hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64}
@@ -221,9 +224,31 @@ def test_parts_are_not_negative_and_sum_up(found: Weights, cards: str, tune: str
     assert made.fits == all(load.free >= 0 for load in made.cards)
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "llama-cpp", "ollama", "transformers"])
-def test_every_engine_gets_a_command(engine: str) -> None:
-    """Which names the model."""
-    made = plan(SMALL, Wish(engine=engine, context=2048, concurrency=2), parse("H100"))
-    assert made.fits
-    assert " model" in made.command
+OPTIONS = [
+    {},
+    {"cache_dtype": "fp8"},
+    {"utilization": 0.8, "batched_tokens": 1024},
+    {"quantization": "fp8", "concurrency": 3},
+    {"eager": True, "sequences": 7},
+]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llama-cpp", "transformers"])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda item: ",".join(item) or "none")
+def test_the_flags_of_a_command_are_the_engines_own(engine: str, options: dict[str, Any]) -> None:
+    """Read like any launch command, by the tables of the engines' flags: none is unknown."""
+    if engine == "llama-cpp" and "cache_dtype" in options:
+        options = {"cache_dtype": "q8_0"}
+    made = plan(SMALL, Wish(engine=engine, context=2048, **options), parse("2xH100"))
+    read = [item for item in launch.read(shlex.split(made.command), [], {}, "/") if isinstance(item, Fact)]
+    told = {fact.name: fact.value for fact in (*read, *engines.complete(read))}
+    assert told["launch.program"]
+    assert told.get("launch.model") == "model"
+    wrong = [name for name in told if name.startswith(("launch.unknown.", "launch.gone.", "launch.stray"))]
+    assert wrong == []
+
+
+def test_ollama_is_told_by_its_environment() -> None:
+    """Context and slots are variables of its server."""
+    made = plan(SMALL, Wish(engine="ollama", context=2048, concurrency=2), parse("H100"))
+    assert made.command == "OLLAMA_CONTEXT_LENGTH=2048 OLLAMA_NUM_PARALLEL=2 ollama serve"

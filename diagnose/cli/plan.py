@@ -120,7 +120,8 @@ def of_facts(told: Mapping[str, Any], gpus: int = 0) -> tuple[Card, ...]:
     found = []
     for name in sorted((name for name in told if name.endswith(".memory") and name.startswith("gpu.")), key=_number):
         index = name.split(".")[1]
-        memory = told[name]
+        divided = told.get(f"gpu.{index}.mig") is True
+        memory = told.get(f"gpu.{index}.mig_memory") if divided else told[name]
         if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
             found.append(cards.of_machine(str(told.get(f"gpu.{index}.name", "GPU")), memory))
     return tuple(found[:gpus] if gpus else found)

@@ -94,7 +94,7 @@ def _for_serving(model: Weights, wish: Wish, cards: Sequence[Card]) -> Plan:
         concurrency=wish.concurrency,
         largest_context=min(largest, model.context) if model.context and largest else largest,
         largest_concurrency=-1 if many >= serving.MOST_SEQUENCES else many,
-        command=" ".join([*commands.program(model, wish), *flags]),
+        command=commands.command(model, wish, flags),
         flags=flags,
         changes=changes,
         notes=tuple(_serving_notes(model, wish, cards, tensor, stages, largest)),

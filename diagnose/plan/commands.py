@@ -31,6 +31,12 @@ def serving(model: Weights, wish: Wish, cards: Sequence[Card], tensor: int, stag
     return tuple(words)
 
 
+def command(model: Weights, wish: Wish, flags: Sequence[str]) -> str:
+    """The whole command line. Ollama is told by its environment."""
+    words = program(model, wish)
+    return " ".join([*flags, *words] if wish.engine == "ollama" else [*words, *flags])
+
+
 def program(model: Weights, wish: Wish) -> list[str]:
     """The program that serves, with the model, quoted for a shell."""
     path = shlex.quote(model.path or model.name)
@@ -38,7 +44,7 @@ def program(model: Weights, wish: Wish) -> list[str]:
         "vllm": ["vllm", "serve", path],
         "sglang": ["python", "-m", "sglang.launch_server", "--model-path", path],
         "llama-cpp": ["llama-server", "-m", path, "-ngl", "999"],
-        "ollama": ["ollama", "run", path],
+        "ollama": ["ollama", "serve"],
         "transformers": ["transformers", "serve", path],
     }[wish.engine]
 
@@ -63,7 +69,7 @@ def of_length(wish: Wish, context: int) -> str:
         "vllm": f"--max-model-len {context}",
         "sglang": f"--context-length {context}",
         "llama-cpp": f"-c {context * slots}",
-        "ollama": f"num_ctx {context}",
+        "ollama": f"OLLAMA_CONTEXT_LENGTH={context}",
     }.get(wish.engine, "")
 
 
@@ -111,7 +117,7 @@ def quantization_flag(wish: Wish, name: str) -> str:
     if name in ("q8_0", "q4_k_m"):
         return f"a GGUF file in {name.upper()}"
     if wish.engine == "transformers":
-        return f"load_in_{'8' if name == 'int8' else '4'}bit"
+        return f"--quantization bnb-{'8' if name == 'int8' else '4'}bit"
     return ""
 
 

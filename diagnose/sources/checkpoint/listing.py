@@ -153,14 +153,20 @@ def sniffed(head: bytes) -> Sniffed:
     if _MARKUP.match(head) or _REFUSAL.match(head):
         first = next((line for line in head.decode("utf-8", "replace").splitlines() if line.strip()), "")
         return Sniffed("page", first.strip()[:120])
+    # the length of a header can begin with any byte, that of a pickle too
+    if is_safetensors(head):
+        return Sniffed("safetensors")
     for magic, word in ((b"PK\x03\x04", "zip"), (b"GGUF", "gguf"), (b"\x80", "pickle"), (b"{", "json")):
         if head.startswith(magic):
             return Sniffed(word)
-    if head[8:9] == b"{" and head[3:8] == b"\0\0\0\0\0":
-        return Sniffed("safetensors")
     if not head.strip(b"\0"):
         return Sniffed("zeros", "nothing but zeros")
     return Sniffed("text", head[:80].decode("utf-8", "replace")) if _is_text(head) else Sniffed()
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file begins like safetensors: a length of less than 4 GB, and JSON."""
+    return head[4:9] == b"\0\0\0\0{"
 
 
 def _is_text(head: bytes) -> bool:

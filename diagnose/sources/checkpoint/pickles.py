@@ -19,7 +19,7 @@ from typing import Any
 from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.sources.checkpoint.listing import Entry
+from diagnose.sources.checkpoint.listing import Entry, is_safetensors
 
 MOST_PICKLE = 4 << 20
 """The longest pickle that is scanned: one of 20,000 tensors has 2 MB."""
@@ -86,12 +86,12 @@ def scan(path: str) -> Scan:
     """Look at one file. Nothing is raised, nothing is loaded."""
     try:
         with _Bounded(path) as file:
-            head = file.read(8)
+            head = file.read(16)
             if not head:
                 return Scan(problem="empty", why="the file is empty")
             if head.startswith(_ZIP):
                 return _zip(file)
-            if head[:1] == b"\x80":
+            if head[:1] == b"\x80" and not is_safetensors(head):
                 return _legacy(file)
     except ImportError as error:
         return Scan(unread=f"picklescan cannot be imported: {error}")

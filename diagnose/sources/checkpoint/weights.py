@@ -288,9 +288,9 @@ def _consolidated(entries: Sequence[Entry], used: set[str]) -> Iterator[Problem]
 def _is_needed(name: str) -> bool:
     """Whether a fault of this file is told here as one that the model cannot do without.
 
-    Other weights beside the series are not needed; of the config and the tokenizer's files their own sources tell.
+    Other weights beside the series are not needed; of the tokenizer's files their own source tells.
     """
-    return name.endswith((".index.json", "processor_config.json"))
+    return name == "config.json" or name.endswith((".index.json", "processor_config.json"))
 
 
 def told(found: Found, problems: Sequence[Problem]) -> Iterator[Fact]:

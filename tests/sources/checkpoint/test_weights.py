@@ -79,6 +79,17 @@ def test_a_part_that_is_not_what_it_should_be_is_told(
     assert known.get("weights.index_absent", 0) == 0
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_still_one(tmp_path: Path) -> None:
+    """A pickle begins with the byte 128, and so does a header of 128 bytes."""
+    text = models.header({"a": ("F32", (4,))}, None)[0]
+    text += b" " * (128 - len(text))
+    model = models.folder(tmp_path / "m", {})
+    (model / "model.safetensors").write_bytes(models.framed(text, b"\0" * 16)[:100])
+    assert models.problems(model) == {"model.safetensors": ("truncated", True)}
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert models.problems(model) == {"pytorch_model.bin": ("other-format", True)}
+
+
 def test_a_pointer_tells_the_size_of_the_file_that_it_stands_for(model: Path) -> None:
     """So that the reader sees how much there is to fetch."""
     (model / SECOND).write_bytes(POINTER)
@@ -159,6 +170,8 @@ def test_pointers_beside_the_weights_are_told_too(model: Path) -> None:
         "tokenizer.json": ("pointer", False), "flax_model.msgpack": ("pointer", False),
         "preprocessor_config.json": ("pointer", True),
     }  # fmt: skip
+    (model / "config.json").write_bytes(POINTER)
+    assert models.problems(model)["config.json"] == ("pointer", True)
 
 
 @pytest.mark.parametrize(

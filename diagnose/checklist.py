@@ -63,9 +63,9 @@ def _why_not(name: str, case: Case) -> str:
 _Values = Mapping[str, Value]
 
 
-def _told(values: _Values, name: str, form: str = "{}") -> list[str]:
-    """A fact in words, or nothing if it is not known."""
-    return [form.format(shown(name, values[name]))] if name in values else []
+def _told(values: _Values, name: str, form: str = "{}", silent: tuple[Value, ...] = ()) -> list[str]:
+    """A fact in words, or nothing if it is not known, or one of the values that nothing is said of."""
+    return [form.format(shown(name, values[name]))] if name in values and values[name] not in silent else []
 
 
 def _driver(values: _Values) -> str:
@@ -201,7 +201,7 @@ def _model(values: _Values) -> str:
         _told(values, "model.name")
         + (_told(values, "model.type") or _told(values, "model.architecture"))
         + ([_parameters(count)] if isinstance(count, int) and count > 0 else [])
-        + _told(values, "model.quantization")
+        + _told(values, "model.quantization", silent=("none",))
         + _told(values, "model.context", "context of {} tokens")
     )
 
@@ -235,22 +235,14 @@ def _template(values: _Values) -> str:
         return "none: for completions, not for chat"
     return ", ".join(
         _told(values, "template.source")
-        + (
-            _told(values, "template.tool_format", "tool calls as {}")
-            if values.get("template.tool_format") != "none"
-            else []
-        )
+        + _told(values, "template.tool_format", "tool calls as {}", silent=("none", "unknown"))
     )
 
 
 def _launch(values: _Values) -> str:
-    sizes = {
-        "launch.tensor_parallel": "tensor parallel {}",
-        "launch.pipeline_parallel": "pipeline parallel {}",
-        "launch.data_parallel": "data parallel {}",
-    }
     told = _told(values, "launch.program") + _told(values, "deploy.image", "in {}") + _told(values, "launch.model")
-    told += [text for name, form in sizes.items() if values.get(name) != 1 for text in _told(values, name, form)]
+    for kind in ("tensor", "pipeline", "data"):
+        told += _told(values, f"launch.{kind}_parallel", f"{kind} parallel {{}}", silent=(1,))
     return ", ".join(told + _told(values, "launch.context", "context of {} tokens"))
 
 

@@ -36,4 +36,6 @@ def _packages(known: Mapping[str, object]) -> list[str]:
     """What has to be installed beside transformers, in the order in which its lack is met."""
     if known.get("tokenizer.needs_sentencepiece") is True:
         return ["sentencepiece"] if known.get("tokenizer.remote_code") is True else ["sentencepiece", "protobuf"]
+    if known.get("tokenizer.needs_mistral_common") is True:
+        return ["mistral-common"]
     return ["tiktoken"] if known.get("tokenizer.needs_tiktoken") is True else []

@@ -29,6 +29,8 @@ def test_a_package_is_missing_only_where_the_packages_were_read() -> None:
         **environment, **needs, sentencepiece__version="1", protobuf__version="5"
     )
     assert "tokenizer.package_missing" not in follows(**needs)
+    tekken: dict[str, Value] = {"tokenizer__needs_mistral_common": True}
+    assert follows(**environment, **tekken)["tokenizer.package_missing"] == "mistral-common"
     assert "tokenizer.package_missing" not in follows(packages__count=3, **needs)
 
 

@@ -111,7 +111,8 @@ def _setting(plan: Plan) -> str:
     if plan.tensor_parallel > 1:
         told += f" · tensor parallel {plan.tensor_parallel}"
     if plan.pipeline_parallel > 1:
-        told += f" · {plan.pipeline_parallel} stages"
+        shared = plan.engine in ("vllm", "sglang")
+        told += f" · {plan.pipeline_parallel} stages" if shared else f" · layers over {plan.pipeline_parallel} cards"
     return told
 
 

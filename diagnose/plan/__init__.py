@@ -181,6 +181,8 @@ def _serving_notes(
         yield f"with {heads} key-value heads on {tensor} cards, heads are kept several times"
     if tensor > 1 and any(group.kind == "mla" for group in model.groups):
         yield "MLA's cache is kept whole on every card of a tensor parallel group"
+    if wish.engine in ("llama-cpp", "ollama") and model.kind not in ("gguf", ""):
+        yield "llama.cpp and Ollama read GGUF files: convert the model (convert_hf_to_gguf.py, llama-quantize) or fetch one"
     if wish.engine == "sglang":
         yield "SGLang keeps activations and graphs in what mem-fraction-static leaves free"
     if model.quantization == "" and model.weights and not model.exact:

@@ -40,6 +40,9 @@ def command(model: Weights, wish: Wish, flags: Sequence[str]) -> str:
 def program(model: Weights, wish: Wish) -> list[str]:
     """The program that serves, with the model, quoted for a shell."""
     path = shlex.quote(model.path or model.name)
+    if wish.engine == "llama-cpp" and model.kind not in ("gguf", ""):
+        kind = wish.quantization.upper() or {"float32": "F32", "float16": "F16"}.get(model.dtype, "BF16")
+        path = shlex.quote(f"{model.name}-{kind}.gguf")
     return {
         "vllm": ["vllm", "serve", path],
         "sglang": ["python", "-m", "sglang.launch_server", "--model-path", path],

@@ -35,6 +35,8 @@ def weights_of(model: Weights, wish: Wish) -> tuple[int, bool, str]:
     bits = QUANTIZED_BITS.get(wish.quantization.lower())
     already = bool(model.quantization) or model.kind == "gguf"
     if bits is not None and model.parameters and not already:
+        if wish.quantization in ("q8_0", "q4_k_m"):  # which quantize embeddings too
+            return int(model.parameters * bits / 8), False, f"{float(bits):.2f} bits per weight"
         made = estimates.quantized_weights(model.parameters, model.embeddings, bits)
         return made, False, f"{float(bits):.2f} bits for each weight of a linear layer, 16 for embeddings"
     wide = (model.stored or model.dtype) in ("F32", "float32") and not already

@@ -183,6 +183,9 @@ def _flag(found: Judged, table: Table, one: Given) -> None:
     if not table.has(hit, found.at):
         _not_in_release(found, table, one, hit)
         return
+    if hit.flag.elsewhere == "all":
+        found.add(f"launch.other_program.{one.number}.flag", one.flag, one.line)
+        return
     if hit.flag.refused and table.within(hit.flag.refused, found.at):
         found.add(f"launch.gone.{one.number}.flag", one.flag, one.line)
         found.add(f"launch.gone.{one.number}.instead", hit.flag.instead, one.line)

@@ -34,6 +34,7 @@ class Flag(Struct, frozen=True, omit_defaults=True, rename={"within": "in"}):
     `spelled` is the span of the first spelling where it is younger than the flag. `type` is flag (no value), switch, int,
     float, size (`16k`), text or json, with `?` behind where None is taken too; `many` is argparse's nargs; `was` tells both
     for older releases. `choices` are the values taken, in the releases `checked`. `refused`: the parser stops at it.
+    `elsewhere`: other programs of the engine have it, and the server does not.
     """
 
     flag: str
@@ -48,6 +49,7 @@ class Flag(Struct, frozen=True, omit_defaults=True, rename={"within": "in"}):
     checked: Span = ""
     deprecated: Span = ""
     refused: Span = ""
+    elsewhere: Span = ""
     instead: str = ""
     env: str = ""
 

@@ -120,7 +120,7 @@ def _choices(row: Row, per: Sequence[Flag | None], present: Sequence[bool], rele
 def _marks(
     row: Row, newest: Flag, per: Sequence[Flag | None], present: Sequence[bool], releases: Sequence[str]
 ) -> None:
-    for key in ("deprecated", "refused"):
+    for key in ("deprecated", "refused", "elsewhere"):
         there = [flag is not None and bool(getattr(flag, key)) for flag in per]
         if any(there):
             row[key] = span(there, present, releases) or "all"

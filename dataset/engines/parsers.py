@@ -26,6 +26,7 @@ class Flag(NamedTuple):
     dotted: bool = False
     off: tuple[str, ...] = ()
     refused: bool = False
+    elsewhere: bool = False
 
     @property
     def primary(self) -> str:

@@ -72,7 +72,11 @@ class LlamaReader(_Plain):
         help_ = " ".join(_TEXT.findall(block[lists.end() :])[:3])
         deprecated = bool(re.search(r"(?i)\bdeprecated\b", help_[:120]))
         instead = re.search(r"(?i)(?:in favou?r of|use)\s+(--[a-z][\w-]*)", help_)
-        return Flag(spellings, kind, many, None, deprecated, instead[1] if deprecated and instead else "", off=negative)
+        examples = re.search(r"\.set_examples\(\s*\{([^}]*)\}", block)
+        elsewhere = examples is not None and not re.search(r"LLAMA_EXAMPLE_(?:SERVER|COMMON)\b", examples[1])
+        elsewhere |= re.search(r"\.set_excludes\(\s*\{[^}]*LLAMA_EXAMPLE_SERVER\b", block) is not None
+        named = instead[1] if deprecated and instead else ""
+        return Flag(spellings, kind, many, None, deprecated, named, off=negative, elsewhere=elsewhere)
 
     def environment(self) -> set[str]:
         """The variables that stand for flags, and the `NO_` form that llama.cpp reads for those with a negative."""

@@ -119,10 +119,10 @@ def _within(inside: Inside, environ: Mapping[str, str], folder: str, deep: int) 
     if inside.version:
         yield Fact("launch.engine_version", inside.version, inside.origin, inside.line)
     given = dict(inside.environ)
-    if not inside.words:
+    if not inside.words or inside.words[0].text.startswith("-"):
         if inside.engine:
             yield Fact("engine.name", inside.engine, inside.origin, inside.line)
-        yield Unchecked("launch command", "which command the image runs by itself is not known")
+        yield Unchecked("launch command", "which program the image starts by itself is not known")
         return
     inherited = {} if inside.contained else environ
     if deep < MOST_DEEP and is_around(inside.words):

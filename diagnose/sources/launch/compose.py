@@ -303,7 +303,11 @@ def _gpus(node: Node, given: Mapping[str, Word], variables: Variables, origin: s
         yield Fact("deploy.gpu_access", "all" if "all" in names else "devices", origin, node.get("devices").line)
         if "all" not in names:
             yield Fact("deploy.gpus", len(names), origin, node.get("devices").line)
-    elif node.get("privileged").value is True or any(text.startswith(docker.DEVICE_FILES) for text in files):
+    elif (
+        node.get("privileged").value is True
+        or node.get("runtime").word() == "habana"
+        or any(text.startswith(docker.DEVICE_FILES) for text in files)
+    ):
         yield Fact("deploy.gpu_access", "devices-by-hand", origin, node.get("devices").line)
     else:
         access = docker.without_asking(visible, docker.default_is_nvidia())

@@ -16,7 +16,7 @@ from diagnose.sources.settings import words as names
 
 DEFAULT_SHM = 64 << 20
 """What Docker, Podman, containerd and Kubernetes give /dev/shm unless told otherwise."""
-DEVICE_FILES = ("/dev/kfd", "/dev/dri", "/dev/davinci", "/dev/accel", "/dev/nvidia")
+DEVICE_FILES = ("/dev/kfd", "/dev/dri", "/dev/davinci", "/dev/accel", "/dev/nvidia", "/dev/neuron", "/dev/vfio")
 """Devices of accelerators that a container can be given one by one."""
 MOST_ENV_BYTES = 256 << 10
 LONGEST = 400
@@ -219,7 +219,8 @@ def _gpus(call: Call, origin: str, line: int, by_default: bool) -> Iterator[Read
         ),
         "",
     )
-    if kfd is not None or call.last("privileged") is not None:
+    of_gaudi = runtime is not None and "habana" in runtime.value
+    if kfd is not None or of_gaudi or call.last("privileged") is not None:
         yield Fact("deploy.gpu_access", "devices-by-hand", origin, (kfd.word.line if kfd else line))
     elif runtime is not None and "nvidia" in runtime.value:
         yield from by_variable(given or "all", origin, runtime.word.line)

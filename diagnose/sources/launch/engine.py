@@ -90,7 +90,7 @@ def _given(given: Sequence[Given], launch: Launch, origin: str) -> Iterator[Read
         yield Fact(f"{key}.flag", flag.flag[:80], place, flag.line)
         yield Fact(f"{key}.name", flag.name, place, flag.line)
         if flag.values and flag.known:
-            yield Fact(f"{key}.value", shown(flag.name, flag.value)[:LONGEST], place, flag.line)
+            yield Fact(f"{key}.value", told(flag.name, flag.value)[:LONGEST], place, flag.line)
         if flag.attached:
             yield Fact(f"{key}.attached", True, place, flag.line)
         keys = words.json_keys(flag)
@@ -103,7 +103,18 @@ def _given(given: Sequence[Given], launch: Launch, origin: str) -> Iterator[Read
         elif flag.known:
             last[flag.name] = flag
     for name, flag in last.items():
-        yield Fact(f"launch.arg.{name}", shown(name, flag.value)[:1000], flag.origin or origin, flag.line)
+        yield Fact(f"launch.arg.{name}", told(name, flag.value)[:1000], flag.origin or origin, flag.line)
+
+
+_SECRET = re.compile(r"(?:^|_)(?:keys?|token|authtoken|password|passphrase|secret|watermark_config)$")
+_NO_SECRET = frozenset({"bucket_time_to_first_token"})
+
+
+def told(name: str, value: str) -> str:
+    """A flag's value for a fact: `set` where the flag holds a secret, or the value looks like one."""
+    if _SECRET.search(name) and name not in _NO_SECRET and value not in ("", "true", "false"):
+        return "set"
+    return shown("value", value)
 
 
 def _model(launch: Launch, given: Sequence[Given], others: Sequence[Stray], origin: str) -> Iterator[Reading]:

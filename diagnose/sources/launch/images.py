@@ -45,7 +45,7 @@ _SERVE_SINCE = (0, 11, 1)
 _KNOWN = (
     _Known(r"vllm/vllm-openai-rocm", "vllm", _SERVE, accelerator="rocm", port=8000),
     _Known(r"vllm/vllm-openai-cpu|.*/vllm-cpu(?:-release-repo|-env)?", "vllm", _SERVE, accelerator="cpu", port=8000),
-    _Known(r"vllm/vllm-openai-xpu", "vllm", accelerator="xpu", port=8000),
+    _Known(r"vllm/vllm-openai-xpu", "vllm", _SERVE, accelerator="xpu", port=8000),
     _Known(r"vllm/vllm-openai", "vllm", _SERVE, accelerator="cuda", port=8000),
     _Known(r"vllm/vllm-tpu", "vllm", accelerator="tpu"),
     _Known(r"lmcache/vllm-openai", "vllm", _SERVE, accelerator="cuda", port=8000),
@@ -55,6 +55,7 @@ _KNOWN = (
     _Known(r"lmsysorg/sglang", "sglang"),
     _Known(r"nvidia/sglang", "sglang", accelerator="cuda"),
     _Known(r"huggingface/text-generation-inference", "tgi", ("text-generation-launcher",), port=80),
+    _Known(r"huggingface/tgi-gaudi", "tgi", ("text-generation-launcher",), accelerator="hpu", port=80),
     _Known(r"(?:ggml-org|ggerganov)/llama\.cpp", "llama.cpp"),
     _Known(r"ollama/ollama", "ollama", ("/bin/ollama",), ("serve",), port=11434),
     _Known(r"huggingface/transformers-(?:pytorch|all-latest)[\w-]*gpu", "transformers", accelerator="cuda"),

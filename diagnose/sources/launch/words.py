@@ -61,6 +61,8 @@ def _json(given: Sequence[Given], origin: str) -> Iterator[Reading]:
         if flag.row is None or (flag.row.type != "json" and not _may_be_json(flag)):
             continue
         value = flag.values[0]
+        if value in ("", "None"):  # vLLM takes both for nothing
+            continue
         problem = json_problem(value, len(flag.values) > 1)
         if problem:
             yield Fact(f"launch.json.{number}.flag", flag.flag, origin, flag.line)

@@ -62,6 +62,16 @@ def test_secrets_never_become_facts() -> None:
     assert key not in str(list(launch.read([f'vllm serve m --api-key "{key}'], [], {}, "/nowhere")))
 
 
+def test_numbers_of_tokens_are_no_secrets() -> None:
+    """A name with `token` in it is not a key by that alone."""
+    found = facts(
+        "vllm serve m --long-prefill-token-threshold 512 --max-num-batched-tokens 8192 --api-key k --hf-token t"
+    )
+    assert found["launch.arg.long_prefill_token_threshold"] == "512"
+    assert found["launch.arg.max_num_batched_tokens"] == "8192"
+    assert (found["launch.arg.api_key"], found["launch.arg.hf_token"]) == ("set", "set")
+
+
 def test_json_that_the_shell_took_apart_is_told_and_good_json_is_not() -> None:
     """Each way of breaking JSON has its word."""
     assert (

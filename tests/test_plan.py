@@ -243,7 +243,7 @@ def test_the_flags_of_a_command_are_the_engines_own(engine: str, options: dict[s
     read = [item for item in launch.read(shlex.split(made.command), [], {}, "/") if isinstance(item, Fact)]
     told = {fact.name: fact.value for fact in (*read, *engines.complete(read))}
     assert told["launch.program"]
-    assert told.get("launch.model") == "model"
+    assert str(told.get("launch.model")).startswith("model")
     wrong = [name for name in told if name.startswith(("launch.unknown.", "launch.gone.", "launch.stray"))]
     assert wrong == []
 

@@ -19,7 +19,7 @@ from diagnose.sources.tokenizer.vocabulary import Vocabulary
 
 TEMPLATE_SECONDS = 6.0
 """How long all conversations of a template may take together; a published one takes a tenth of a second."""
-ENCODING_SECONDS = 15.0
+ENCODING_SECONDS = 10.0
 ENCODING_MEMORY = 3 << 30
 _CONTROLS = {
     number: "\N{REPLACEMENT CHARACTER}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"
@@ -100,6 +100,10 @@ def _folder(path: str, head: str, name: str, kind: str) -> Iterator[Reading]:
     if found.document is not None:
         readings = encoding.judge(known, found, {key: _utf8(text) for key, text in names.items()}, prompt)
         yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
+    elif found.kind == "sentencepiece":
+        name = os.path.basename(found.origin)
+        readings = encoding.judge_sentencepiece(known, found, name)
+        yield from _apart(name, readings, ENCODING_MEMORY, ENCODING_SECONDS)
 
 
 def read_gguf(path: str, origin: str, name: str) -> Iterator[Reading]:
@@ -147,8 +151,8 @@ def _apart(what: str, readings: Iterable[Reading], memory: int, seconds: float) 
     """Run a part in a child process with little memory and time; what it says before it breaks off is kept."""
 
     def bounded() -> Iterator[Reading]:
-        with sandbox.limited(memory, int(seconds) + 1):
-            yield from _writable(readings)
+        sandbox.limit_this_process(memory, int(seconds) + 1)
+        yield from _writable(readings)
 
     yield from child.read_all([child.Source(what, bounded, seconds)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from diagnose.model import Fact, Reading, Step, Unchecked
@@ -102,15 +102,43 @@ def _around(tokenizer: Tokenizer, vocabulary: Vocabulary, special: Mapping[str, 
     yield Fact("tokenizer.adds_eos", eos is not None and eos in behind, vocabulary.origin)
 
 
+def judge_sentencepiece(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
+    """The facts of a folder whose vocabulary is the SentencePiece model `name` alone."""
+    from sentencepiece import SentencePieceProcessor
+
+    yield Step(f"loading {name}")
+    model = SentencePieceProcessor()
+    try:
+        model.Load(known.path(name))
+    except (RuntimeError, OSError) as error:
+        yield Fact("tokenizer.load_error", str(error)[:300], vocabulary.origin)
+        return
+    yield Step(f"encoding texts with {name}")
+    yield from _told(vocabulary, model.unk_id(), model.EncodeAsIds, model.DecodeIds)
+
+
 def _round_trips(tokenizer: Tokenizer, vocabulary: Vocabulary) -> Iterator[Reading]:
+    yield from _told(
+        vocabulary,
+        _unknown(tokenizer, vocabulary),
+        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+        lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+    )
+
+
+def _told(
+    vocabulary: Vocabulary,
+    unknown_id: int | None,
+    encode: Callable[[str], list[int]],
+    decode: Callable[[list[int]], str],
+) -> Iterator[Reading]:
     """Which texts come back as others, and which have parts that the tokenizer has no token for."""
-    unknown_id = _unknown(tokenizer, vocabulary)
     lost, unknown = [], []
     for name, text in TEXTS.items():
-        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        ids = encode(text)
         if unknown_id is not None and unknown_id in ids:
             unknown.append(name)
-        elif _flat(tokenizer.decode(ids, skip_special_tokens=False)) != _flat(text):
+        elif _flat(decode(ids)) != _flat(text):
             lost.append(name)
     yield Fact("tokenizer.unknown_in", ", ".join(unknown) or "none", vocabulary.origin)
     yield Fact("tokenizer.unknown_count", len(unknown), vocabulary.origin)

@@ -2,7 +2,7 @@
 
 What is set up here follows `transformers.utils.chat_template_utils` (5.24): Jinja's immutable sandbox with trim_blocks
 and lstrip_blocks, loop controls, the tag `generation`, `tojson` without HTML escapes, `raise_exception`,
-`strftime_now`. A template is somebody else's program: `limited` gives it little memory and little time.
+`strftime_now`. A template is somebody else's program: `limit_this_process` gives it little memory and little time.
 """
 
 from __future__ import annotations
@@ -51,15 +51,13 @@ class _Slow(BaseException):
     """Too much time was taken; not an Exception, so that nothing in between takes it for its own."""
 
 
-@contextmanager
-def limited(memory: int = MEMORY, seconds: int = 30) -> Iterator[None]:
+def limit_this_process(memory: int = MEMORY, seconds: int = 30) -> None:
     """Bound this process, which must be one of our own children, for good: memory, processor time."""
     with open("/proc/self/statm", encoding="ascii") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
     _lower(resource.RLIMIT_AS, now + memory)
     _lower(resource.RLIMIT_CPU, seconds)
     _lower(resource.RLIMIT_CORE, 0)
-    yield
 
 
 def _lower(what: int, wanted: int) -> None:

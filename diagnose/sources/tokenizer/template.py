@@ -288,6 +288,7 @@ class _Tried:
     def _turn_end(self) -> Iterator[Reading]:
         """The token that stands behind an answer, at which generation has to stop."""
         answered = self._render(Conversation("", (CONVERSATIONS[0].messages[0], _answer()), {}))
+        yield Fact("template.continues_answer", ANSWER in answered.text, self._origin)
         if answered.problem or ANSWER not in answered.text:
             return
         after = _behind(answered.text)

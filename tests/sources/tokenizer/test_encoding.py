@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.sources.tokenizer.made import byte_level, config, facts, folder, read, token, unchecked
+from tests.sources.tokenizer.made import byte_level, config, facts, folder, read, sentencepiece, token, unchecked
 
 
 def _processor(before: list[str], behind: list[str], ids: dict[str, int]) -> dict[str, Any]:
@@ -102,3 +102,19 @@ def test_a_library_that_dies_takes_nothing_with_it(tmp_path: Path) -> None:
 def test_nothing_that_hands_the_prompt_on_is_told(tmp_path: Path) -> None:
     """The rendered prompt goes from the template to the tokenizer, and no further."""
     assert not [reading for reading in read(folder(tmp_path)) if type(reading).__name__ == "Output"]
+
+
+def test_a_sentencepiece_model_alone_is_tried_too(tmp_path: Path) -> None:
+    """A vocabulary of a few letters cannot write other scripts; one that its library refuses is told in its words."""
+    letters = [
+        ("<unk>", 2),
+        ("<s>", 3),
+        ("</s>", 3),
+        ("▁", 1),
+        *((letter, 1) for letter in "abcdefghijklmnopqrstuvwxyz"),
+    ]
+    files: dict[str, Any] = {"tokenizer_json": None, "tokenizer_config_json": {"eos_token": "</s>"}}
+    told = facts(folder(tmp_path, tokenizer_model=sentencepiece(letters), **files))
+    assert "chinese" in str(told["tokenizer.unknown_in"])
+    told = facts(folder(tmp_path, tokenizer_model=sentencepiece([("a", 1), ("a", 1)]), **files))
+    assert "tokenizer.load_error" in told

@@ -182,7 +182,7 @@ def _needed(made: Plan) -> int:
     return max(load.needed for load in made.cards)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(MODELS, ENGINES, CARDS, st.integers(16, 40000), st.integers(1, 40), st.integers(0, 4000), st.integers(0, 5))
 def test_more_never_needs_less(
     found: Weights, engine: str, cards: str, context: int, count: int, longer: int, more: int
@@ -194,7 +194,7 @@ def test_more_never_needs_less(
     assert _needed(plan(found, replace(wish, concurrency=count + more), parse(cards))) >= least
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(MODELS, ENGINES, CARDS, st.integers(16, 100_000), st.integers(1, 64))
 def test_the_largest_fits_and_one_step_more_does_not(
     found: Weights, engine: str, cards: str, context: int, count: int
@@ -212,7 +212,7 @@ def test_the_largest_fits_and_one_step_more_does_not(
         assert not plan(found, replace(wish, context=most + 16), parse(cards)).fits
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(MODELS, CARDS, st.sampled_from(["full", "lora", "qlora"]), st.integers(1, 8), st.integers(64, 16384))
 def test_parts_are_not_negative_and_sum_up(found: Weights, cards: str, tune: str, batch: int, context: int) -> None:
     """What is needed is the sum of the parts, what is free the rest; it fits if nothing is missing."""

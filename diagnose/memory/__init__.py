@@ -28,6 +28,9 @@ def facts(config: Mapping[str, Any], origin: str) -> Iterator[Fact]:
         seen[group.kind] = seen.get(group.kind, 0) + 1
         name = group.kind if seen[group.kind] == 1 else f"{group.kind}-{seen[group.kind]}"
         yield from _group_facts(group, f"model.cache.{name}", origin)
+        fixed = _fixed(group, value_bytes(dtype_of(config)) or Fraction(2))
+        if fixed:
+            yield Fact(f"model.cache.{name}.fixed_bytes", fixed, origin)
     count = parameters(config)
     if count is not None:
         yield Fact("model.parameters", count, origin)
@@ -41,9 +44,14 @@ def facts(config: Mapping[str, Any], origin: str) -> Iterator[Fact]:
             group.layers * (group.values_per_token + group.index_per_token) for group in groups if group.kind != "cross"
         )
         yield Fact("model.cache.values_per_token", per_token, origin)
-        state = sequence_bytes([group for group in groups if not group.values_per_token], 0, value, PLAIN)
+        state = sum(_fixed(group, value) for group in groups)
         if state:
             yield Fact("model.cache.state_bytes", state, origin)
+
+
+def _fixed(group: CacheGroup, value: Fraction) -> int:
+    """What all layers of a group keep of one sequence however long it is, in bytes."""
+    return sequence_bytes([group], 0, value, PLAIN)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:

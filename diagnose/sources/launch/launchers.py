@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 
 from msgspec import Struct
 
@@ -39,10 +40,11 @@ _MPI_TWO = names("mca genv env gmca")
 
 
 class _Split(Struct, frozen=True):
-    """A launcher's options by name (hyphens), the script behind them with its words, and flags such as `module`."""
+    """A launcher's options by name (hyphens), the script behind them with its words, and the options as they were written."""
 
     options: dict[str, Word]
     script: tuple[Word, ...]
+    given: tuple[Word, ...] = ()
 
 
 def kind(words: Sequence[Word]) -> tuple[str, int]:
@@ -98,6 +100,7 @@ def read(
         yield from _mpi(split, origin, line)
     else:
         split = _split(words[at:], _FLAGS_OF[name])
+        yield from _unknown(name, split.given, origin)
         told = {"torchrun": _torchrun, "accelerate": _accelerate, "deepspeed": _deepspeed}[name]
         by_variables = any(variable.startswith("PET_") for variable in (*environ, *assigned))
         if name == "torchrun" and by_variables:
@@ -125,10 +128,12 @@ def _as_command(split: _Split) -> tuple[Word, ...]:
 def _split(words: Sequence[Word], flags: frozenset[str]) -> _Split:
     """Options up to the first word that belongs to none."""
     options: dict[str, Word] = {}
+    written: list[Word] = []
     at = 0
     while at < len(words) and words[at].text.startswith("-") and len(words[at].text) > 1:
         name, given, value = words[at].text.lstrip("-").partition("=")
         name = name.replace("_", "-")
+        written.append(words[at])
         at += 1
         if given:
             options[name] = Word(value, words[at - 1].line)
@@ -137,7 +142,28 @@ def _split(words: Sequence[Word], flags: frozenset[str]) -> _Split:
         elif at < len(words):
             options[name] = words[at]
             at += 1
-    return _Split(options, tuple(words[at:]))
+    return _Split(options, tuple(words[at:]), tuple(written))
+
+
+def _unknown(name: str, given: Sequence[Word], origin: str) -> Iterator[Reading]:
+    """`deploy.unknown_option`: the first option that no release of the launcher has, by the tables of its own parser."""
+    from diagnose import engines
+
+    table = engines.table(name)
+    for word in given if table is not None else ():
+        written = word.text.partition("=")[0]
+        if table is None or table.find(written) is not None or not word.known:
+            continue
+        spellings = table.spellings()
+        if table.abbreviates and any(
+            spelling.startswith(written) for spelling in spellings
+        ):  # a beginning that is not the only one's
+            continue
+        yield Fact("deploy.unknown_option", written[:80], origin, word.line)
+        close = get_close_matches(written.replace("_", "-"), [text for text in spellings if "_" not in text], 1, 0.7)
+        if close:
+            yield Fact("deploy.nearest_option", close[0], origin, word.line)
+        return
 
 
 def _split_mpi(words: Sequence[Word]) -> _Split:

@@ -73,6 +73,25 @@ def test_a_script_of_ones_own_leaves_the_launchers_options() -> None:
     assert flags == ["--nproc-per-node"]
 
 
+@pytest.mark.parametrize(
+    ("command", "unknown", "nearest"),
+    [
+        ("torchrun --nproc-per-nodes 4 train.py", "--nproc-per-nodes", "--nproc-per-node"),
+        (
+            "accelerate launch --num_processes 4 --mixed_presicion bf16 train.py",
+            "--mixed_presicion",
+            "--mixed-precision",
+        ),
+        ("accelerate launch --num_process 4 train.py", "--num_process", "--num-processes"),
+        ("deepspeed --num_gpu 4 --hostfiles x train.py", "--hostfiles", "--hostfile"),
+        ("torchrun --nproc_per_node 4 --max-restarts=3 --tee 3 train.py --nproc-per-nodes 1", None, None),
+    ],
+)
+def test_options_that_no_release_has(command: str, unknown: str | None, nearest: str | None) -> None:
+    """With the one that was meant; the beginning of an option and the script's own options are none of them."""
+    assert values(told(command), "deploy.unknown_option", "deploy.nearest_option") == [unknown, nearest]
+
+
 def test_accelerates_config_and_options(tmp_path: Path) -> None:
     """The command's options go before those of the file; processes are shared out to machines."""
     (tmp_path / "c.yaml").write_text(

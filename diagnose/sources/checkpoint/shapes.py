@@ -81,15 +81,15 @@ WRAPPERS: tuple[str, ...] = (
 )  # fmt: skip
 """Names that PEFT, Fabric, torch.compile, DDP, DeepSpeed and FSDP put into those of tensors. The longer go first."""
 
-_LAYER = re.compile(
-    r"^(?P<prefix>(?:[^.]+\.)*?)(?:layers|h|blocks|layer)\.(?P<number>\d{1,6})\.(?P<rest>.+)$", re.ASCII
-)
+_WORDS = (".layers.", ".h.", ".blocks.", ".layer.")
+_LORA = (".lora_A.", ".lora_B.", ".base_layer.")
 _EXPERT = re.compile(r"\bexperts\.(\d{1,6})\.", re.ASCII)
 _OTHER = re.compile(
     r"vision|visual|audio|image|mtp|vit\b|clip|siglip|speech|talker|projector|connector|draft|code2wav|eagle|medusa"
 )
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight", "embeddings.weight")  # fmt: skip
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight", "head.weight")
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_layer|output|head)\.", re.MULTILINE)
 _NORMS = ("norm.weight", "final_layernorm.weight", "ln_f.weight", "final_layer_norm.weight")
 
 
@@ -122,38 +122,68 @@ def facts(
 
 def _names(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, origin: str) -> Iterator[Fact]:
     """What a wrapper or an adapter left in the names."""
+    every = "\n" + "\n".join(tensors)
     for wrapper in WRAPPERS:
         inner = wrapper[0] == "_"
+        if (wrapper if inner else "\n" + wrapper) not in every:
+            continue
         having = [name for name in tensors if (wrapper in name if inner else name.startswith(wrapper))]
-        if len(having) * 10 > len(tensors) * 9 or (inner and having):
+        if inner or len(having) * 10 > len(tensors) * 9:
             yield Fact("weights.wrapper", wrapper, origin)
             yield Fact("weights.wrapper_example", having[0][:300], origin)
             break
-    lora = [name for name in tensors if ".lora_A." in name or ".lora_B." in name or ".base_layer." in name]
     # some models bring adapters for pictures and speech of their own, and say so in their config
-    if config is None or not any("lora" in key.lower() for key in config):
-        yield Fact("weights.lora_tensors", len(lora), origin)
-        if lora:
-            yield Fact("weights.lora_example", lora[0][:300], origin)
-            yield Fact("weights.lora_only", all(".lora_" in name for name in tensors), origin)
+    if config is not None and any("lora" in key.lower() for key in config):
+        return
+    lora: list[str] = []
+    if any(mark in every for mark in _LORA):
+        lora = [name for name in tensors if any(mark in name for mark in _LORA)]
+    yield Fact("weights.lora_tensors", len(lora), origin)
+    if lora:
+        yield Fact("weights.lora_example", lora[0][:300], origin)
+        yield Fact("weights.lora_only", all(".lora_" in name for name in tensors), origin)
 
 
 def language_stack(tensors: Mapping[str, Tensor]) -> Stack | None:
     """The language model's layers; of several stacks that could be it the one with the most bytes, None if there is none."""
     stacks: dict[str, dict[int, list[str]]] = {}
     weight: Counter[str] = Counter()
+    plain: dict[
+        str, dict[int, list[str]]
+    ] = {}  # what stands before the first `layers.`, once it is known to hold no other
     for name, tensor in tensors.items():
-        told = _LAYER.match(name)
-        if told is None:
+        front, _, behind = name.partition("layers.")
+        known = plain.get(front)
+        digits, _, rest = behind.partition(".")
+        if known is not None and rest and digits.isdecimal() and digits.isascii():
+            known.setdefault(int(digits), []).append(rest)
+            weight[front] += tensor.end - tensor.start
             continue
-        prefix, number, rest = told.groups()
-        stacks.setdefault(prefix, {}).setdefault(int(number), []).append(rest)
-        weight[prefix] += tensor.end - tensor.start
+        told = in_layer(name)
+        if told is not None:
+            prefix, number, rest = told
+            stacks.setdefault(prefix, {}).setdefault(number, []).append(rest)
+            weight[prefix] += tensor.end - tensor.start
+            if prefix == front:
+                plain[front] = stacks[prefix]
     mine = [prefix for prefix in stacks if not _OTHER.search(prefix)]
     if not mine:
         return None
     prefix = max(mine, key=lambda one: (weight[one], one))
     return Stack(prefix, stacks[prefix])
+
+
+def in_layer(name: str) -> tuple[str, int, str] | None:
+    """A tensor's name as what stands before `layers.N`, N, and what stands behind; None if it is in no layer."""
+    text = "." + name
+    places = [(at, word) for word in _WORDS if (at := text.find(word)) >= 0]
+    if not places:
+        return None
+    at, word = min(places)
+    number, _, rest = text[at + len(word) :].partition(".")
+    if not (number.isascii() and number.isdigit() and len(number) <= 6 and rest):
+        return None
+    return text[1 : at + 1], int(number), rest
 
 
 class _Comparison(Struct, frozen=True):

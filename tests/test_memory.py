@@ -261,3 +261,10 @@ def test_more_tokens_never_take_less_and_more_cards_never_more(
 def test_counted_architectures_are_named_once_each() -> None:
     """The table of traits is not empty and its keys are model types."""
     assert len(TRAITS) > 55
+
+
+def test_lists_and_counts_beyond_all_models_give_no_numbers() -> None:
+    """And take no time: a million indices, a million layers."""
+    assert cache_groups({"model_type": "lfm2", "full_attn_idxs": list(range(1_000_000))}) == ()
+    assert cache_groups({**LLAMA_3_8B, "num_hidden_layers": 1_000_000}) == ()
+    assert cache_groups({**LLAMA_3_8B, "layer_types": ["full_attention"] * 1_000_000}) == ()

@@ -144,19 +144,18 @@ def _jamba(found: Shape, count: int) -> list[str] | None:
 
 
 def _bamba(found: Shape, count: int) -> list[str] | None:
-    listed = found.values.get("attn_layer_indices") or []
-    if not isinstance(listed, list):
+    own = found.indices("attn_layer_indices")
+    if own is None:
         return None
-    return ["full_attention" if index in listed else "linear_attention" for index in range(count)]
+    return ["full_attention" if index in own else "linear_attention" for index in range(count)]
 
 
 def _lfm2(found: Shape, count: int) -> list[str] | None:
-    listed = found.values.get("full_attn_idxs")
-    if listed is None:
-        return ["full_attention"] * count
-    if not isinstance(listed, list):
+    own = found.indices("full_attn_idxs")
+    if own is None:
         return None
-    return ["full_attention" if index in listed else "conv" for index in range(count)]
+    whole_model = found.values.get("full_attn_idxs") is None
+    return ["full_attention" if whole_model or index in own else "conv" for index in range(count)]
 
 
 def _nemotron_h(found: Shape, count: int) -> list[str] | None:

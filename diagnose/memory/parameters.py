@@ -312,8 +312,8 @@ def _qwen(found: Shape, traits: Traits, index: int) -> int:
         _size(found, "num_experts"),
         _size(found, "decoder_sparse_step", 1),
     )
-    dense = found.values.get("mlp_only_layers") or []
-    if not step or not isinstance(dense, list):
+    dense = found.indices("mlp_only_layers")
+    if not step or dense is None:
         raise _UnknownError
     if index in dense or not count or (index + 1) % step:
         return _mlp(found, traits, _size(found, "intermediate_size"))
@@ -349,10 +349,11 @@ def _deepseek(found: Shape, traits: Traits, index: int) -> int:
 def _llama4(found: Shape, traits: Traits, index: int) -> int:
     """Llama 4: every interleave_moe_layer_step-th layer has experts and one that all tokens pass."""
     hidden, step = _size(found, "hidden_size"), _size(found, "interleave_moe_layer_step", 1)
-    listed = found.values.get("moe_layers")
-    if not step:
+    listed = found.indices("moe_layers")
+    if not step or listed is None:
         raise _UnknownError
-    sparse = index in listed if isinstance(listed, list) else (index + 1) % step == 0
+    given = found.values.get("moe_layers") is not None
+    sparse = index in listed if given else (index + 1) % step == 0
     if not sparse:
         return 3 * hidden * _size(found, "intermediate_size_mlp")
     count, inner = _size(found, "num_local_experts"), _size(found, "intermediate_size")

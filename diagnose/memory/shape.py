@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from diagnose.places import bundled
 
-MOST_LAYERS = 10_000
+MOST_LAYERS = 1_000
 MOST_SIZE = 1 << 40
 """Numbers beyond are no sizes of a model; nothing is computed from them."""
 
@@ -60,6 +60,15 @@ class Shape(Struct, frozen=True):
         if not isinstance(value, (list, tuple)) or len(value) > MOST_LAYERS:
             return None
         return [item for item in value if isinstance(item, str)] if all(isinstance(i, str) for i in value) else None
+
+    def indices(self, name: str) -> frozenset[int] | None:
+        """A key as a set of layers' indices; empty where it is not given, None if it is none."""
+        value = self.values.get(name)
+        if value is None:
+            return frozenset()
+        if not isinstance(value, (list, tuple)) or len(value) > MOST_LAYERS:
+            return None
+        return frozenset(item for item in value if isinstance(item, int) and not isinstance(item, bool))
 
     def layers(self) -> int | None:
         """Number of layers."""

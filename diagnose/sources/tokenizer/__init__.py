@@ -100,7 +100,7 @@ def _folder(path: str, head: str, name: str, kind: str) -> Iterator[Reading]:
     if found.document is not None:
         readings = encoding.judge(known, found, {key: _utf8(text) for key, text in names.items()}, prompt)
         yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
-    elif found.kind == "sentencepiece":
+    elif found.kind == "sentencepiece" and known.good(os.path.basename(found.origin)):
         name = os.path.basename(found.origin)
         readings = encoding.judge_sentencepiece(known, found, name)
         yield from _apart(name, readings, ENCODING_MEMORY, ENCODING_SECONDS)

@@ -155,7 +155,7 @@ def language_stack(tensors: Mapping[str, Tensor]) -> Stack | None:
         front, _, behind = name.partition("layers.")
         known = plain.get(front)
         digits, _, rest = behind.partition(".")
-        if known is not None and rest and digits.isdecimal() and digits.isascii():
+        if known is not None and rest and len(digits) <= 6 and digits.isdecimal() and digits.isascii():
             known.setdefault(int(digits), []).append(rest)
             weight[front] += tensor.end - tensor.start
             continue
@@ -348,9 +348,7 @@ class _Comparison(Struct, frozen=True):
         embeds = any(name in self.beside for name in ("modules.json", "config_sentence_transformers.json", "1_Pooling"))
         if tied is not False or embeds or not str(name).endswith("ForCausalLM"):
             return
-        there = any(
-            re.search(r"(?:^|\.)(?:lm_head|embed_out|output_layer|output|head)\.", name) for name in self.tensors
-        )
+        there = _HEAD.search("\n".join(self.tensors)) is not None
         yield Fact("shape.head_missing", not there, self.folder)
 
     def _incomplete(self) -> Iterator[Fact]:

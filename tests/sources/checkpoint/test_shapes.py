@@ -182,3 +182,19 @@ def test_odd_values_of_the_config_do_no_harm(tmp_path: Path) -> None:
     for odd in ("x", [1, 2], -1, 10**30, 0, True, {"a": 1}):
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "head_dim", "architectures", "tie_word_embeddings"):  # fmt: skip
             told(tmp_path, models.llama(), **{name: odd})
+
+
+def test_odd_names_of_tensors_do_no_harm(tmp_path: Path) -> None:
+    """Numbers of thousands of digits, digits of other scripts, names that end where a layer's would go on."""
+    odd = (
+        f"model.layers.{'9' * 5000}.x",
+        "model.layers.٣.x",
+        "model.layers.1",
+        "model.layers..x",
+        "layers.",
+        "",
+        "\n",
+        "layers.0.x",
+    )
+    known = told(tmp_path, models.llama() | dict.fromkeys(odd, ("BF16", (1,))))
+    assert (known["shape.layers.got"], known["shape.layers.extra"]) == (2, 0)

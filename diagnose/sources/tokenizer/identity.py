@@ -25,10 +25,8 @@ TransfoXL VideoPrism XLMProphetNet Wav2Vec2"""
 CLASSES = frozenset(_CLASS_NAMES.split())
 """Tokenizer classes of transformers without the ending Tokenizer; read in the sources of 4.35 to 5.24."""
 _POOLING = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling")
-_TUNED = re.compile(
-    r"(?:^|[-_. ])(?:instruct|chat|it|sft|dpo|rlhf|thinking|assistant|coder-instruct)(?:$|[-_. ])", re.I
-)
-_BASE = re.compile(r"(?:^|[-_. ])(?:base|pt|pretrain(?:ed)?)(?:$|[-_. ])", re.I)
+_TUNED = re.compile(r"[-_. ](?:instruct|chat|it|sft|dpo|rlhf|thinking|assistant|coder-instruct)(?:$|[-_. ])", re.I)
+_BASE = re.compile(r"[-_. ](?:base|pt|pretrain(?:ed)?)(?:$|[-_. ])", re.I)
 _MOST_ABSURD = 1 << 40
 
 

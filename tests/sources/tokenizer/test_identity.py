@@ -23,6 +23,7 @@ from tests.sources.tokenizer.made import config, facts, folder
         ("Qwen2.5-7B", {"do_sample": False, "max_new_tokens": 2048}, "no"),
         ("Mistral-7B-v0.1", {}, "unknown"),
         ("bitnet", {}, "unknown"),
+        ("pt", {}, "unknown"),
         ("database-7b", {}, "unknown"),
     ],
 )

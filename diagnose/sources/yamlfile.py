@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-MOST_BYTES = 4 << 20
+MOST_BYTES = 2 << 20
 """The largest file that is read: manifests and compose files have some kB, a rendered chart some hundred."""
 MOST_DEPTH = 60
-MOST_EVENTS = 200_000
+MOST_EVENTS = 60_000
 
 
 class Node:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.launch import docker, images
 from diagnose.sources.launch.durations import seconds
-from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts, user_facts
+from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts, user_facts, whole
 from diagnose.sources.launch.interpolation import Variables, as_word, unquoted
 from diagnose.sources.launch.shell import Word
 from diagnose.sources.settings import words as names
@@ -328,9 +328,9 @@ def _reserved(devices: Sequence[Node], variables: Variables, origin: str) -> Ite
             yield Fact("deploy.gpu_access", "all" if names == {"all"} else "devices", origin, ids.line)
             if "all" not in names:
                 yield Fact("deploy.gpus", len(names), origin, ids.line)
-        elif count.isdigit():
-            yield Fact("deploy.gpu_access", "count" if int(count) else "none", origin, line)
-            yield Fact("deploy.gpus", min(int(count), 1 << 20), origin, line)
+        elif (number := whole(count)) is not None:
+            yield Fact("deploy.gpu_access", "count" if number else "none", origin, line)
+            yield Fact("deploy.gpus", number, origin, line)
         else:  # neither: all of them
             yield Fact("deploy.gpu_access", "all", origin, line)
 
@@ -339,7 +339,8 @@ def _ports(node: Node, variables: Variables, origin: str) -> Iterator[Reading]:
     for number, item in enumerate(node.get("ports").list()[:32]):
         if isinstance(item.value, dict):
             inside, outside = (variables.fill(item.get(key).word()) for key in ("target", "published"))
-            found = (int(outside) if outside.isdigit() else 0, int(inside)) if inside.isdigit() else None
+            port = whole(inside)
+            found = (whole(outside) or 0, port) if port is not None else None
         else:
             found = docker.published(variables.fill(item.word()))
         if found is not None:
@@ -387,6 +388,6 @@ def _health(node: Node, name: str, services: Sequence[tuple[str, Node]], origin:
         return
     interval, start = seconds(check.get("interval").word()), seconds(check.get("start_period").word())
     retries = check.get("retries").word()
-    tries = int(retries) if retries.isdigit() and len(retries) < 6 else 3
+    tries = min(whole(retries) or 3, 1 << 20)
     budget = (start or 0.0) + (30.0 if interval is None else interval) * tries
     yield Fact("deploy.health_budget", round(budget), origin, check.line)

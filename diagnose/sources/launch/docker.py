@@ -10,10 +10,11 @@ from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.jsonfile import Loaded, load, read_bytes
 from diagnose.sources.launch import images
 from diagnose.sources.launch.docker_call import SANDBOXES, Call, Option, taken_apart
-from diagnose.sources.launch.inside import Inside, Mount, host_path, mount_facts, user_facts
+from diagnose.sources.launch.inside import MOST_SIZE, Inside, Mount, host_path, mount_facts, user_facts, whole
 from diagnose.sources.launch.shell import Word, parse
 from diagnose.sources.settings import words as names
 
+MOST_PORT = 65535
 DEFAULT_SHM = 64 << 20
 """What Docker, Podman, containerd and Kubernetes give /dev/shm unless told otherwise."""
 DEVICE_FILES = ("/dev/kfd", "/dev/dri", "/dev/davinci", "/dev/accel", "/dev/nvidia", "/dev/neuron", "/dev/vfio")
@@ -150,7 +151,7 @@ def late_option(rest: Sequence[Word], image: images.Image) -> Word | None:
 # --- memory, GPUs, network
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtpBKMGTP]?)(?:i?[bB])?")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([bkmgtpBKMGTP]?)(?:i?[bB])?")
 
 
 def docker_size(text: str) -> int | None:
@@ -158,7 +159,8 @@ def docker_size(text: str) -> int | None:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         return None
-    return int(float(found[1]) * 1024 ** "bkmgtp".index((found[2] or "b").lower()))
+    size = int(float(found[1]) * 1024 ** "bkmgtp".index((found[2] or "b").lower()))
+    return size if size <= MOST_SIZE else None
 
 
 def _resources(call: Call, origin: str, line: int, by_default: bool) -> Iterator[Reading]:
@@ -279,9 +281,9 @@ def gpus_asked(value: str, origin: str, line: int) -> Iterator[Reading]:
             yield Fact("deploy.gpus", len(set(devices)), origin, line)
     elif count in ("all", "-1"):
         yield Fact("deploy.gpu_access", "all", origin, line)
-    elif count.isdigit():
-        yield Fact("deploy.gpu_access", "count" if int(count) else "none", origin, line)
-        yield Fact("deploy.gpus", min(int(count), 1 << 20), origin, line)
+    elif (number := whole(count)) is not None:
+        yield Fact("deploy.gpu_access", "count" if number else "none", origin, line)
+        yield Fact("deploy.gpus", number, origin, line)
 
 
 def _ports(call: Call, origin: str) -> Iterator[Reading]:
@@ -302,9 +304,10 @@ def published(text: str) -> tuple[int, int] | None:
     parts = body.rsplit(":", 2)
     inside = parts[-1]
     outside = parts[-2] if len(parts) > 1 else ""
-    if not inside.isdigit() or (protocol and protocol != "tcp") or len(inside) > 5:
+    port = whole(inside)
+    if port is None or port > MOST_PORT or (protocol and protocol != "tcp"):
         return None
-    return int(outside) if outside.isdigit() and len(outside) <= 5 else 0, int(inside)
+    return whole(outside) or 0, port
 
 
 # --- mounts and variables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -12,6 +13,8 @@ from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources.launch.shell import Word
 
 MOST_MOUNTS = 64
+MOST_SIZE = 1 << 60
+"""Sizes beyond this are a slip or a trap, and are not told."""
 LONGEST = 400
 
 
@@ -104,8 +107,13 @@ def user_facts(user: str, given: Mapping[str, str], origin: str, line: int) -> I
     yield Fact("deploy.user", user[:LONGEST], origin, line)
     number = user.partition(":")[0]
     named = any(given.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME"))
-    if number.isdigit() and int(number) > 0:
+    if whole(number):
         yield Fact("deploy.user_without_home", not (given.get("HOME") and named), origin, line)
+
+
+def whole(text: str) -> int | None:
+    """A number of at most nine ASCII digits; None for anything else."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def cache_folder(given: Mapping[str, str], engine: str = "") -> str:

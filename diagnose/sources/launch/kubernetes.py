@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.launch import docker, images
-from diagnose.sources.launch.inside import Inside, Mount, user_facts
+from diagnose.sources.launch.inside import Inside, Mount, user_facts, whole
 from diagnose.sources.launch.pods import NESTED, Pod, pods, quantity
 from diagnose.sources.launch.shell import Word
 from diagnose.sources.yamlfile import Node
@@ -255,8 +255,9 @@ def _mounts(spec: Node, container: Node) -> Iterator[Mount]:
 def _ports(container: Node, origin: str) -> Iterator[Reading]:
     for number, item in enumerate(container.get("ports").list()[:32]):
         inside = item.get("containerPort").word()
-        if inside.isdigit() and len(inside) <= 5:
-            yield Fact(f"deploy.port.{number}.inside", int(inside), origin, item.line)
+        port = whole(inside)
+        if port is not None and port <= docker.MOST_PORT:
+            yield Fact(f"deploy.port.{number}.inside", port, origin, item.line)
 
 
 # --- probes
@@ -299,14 +300,16 @@ def _budget(probe: Node) -> int:
 
 def _number(node: Node, default: int) -> int:
     word = node.word()
-    return int(word) if re.fullmatch(r"\d{1,9}", word) else default
+    number = whole(word)
+    return default if number is None else number
 
 
 def _port_of(probe: Node, container: Node) -> int:
     """The port that a probe asks, by number or by the name that the container gives it; 0 if it asks none."""
     port = (probe.get("httpGet", "port") or probe.get("tcpSocket", "port") or probe.get("grpc", "port")).word()
-    if port.isdigit():
-        return int(port) if len(port) <= 5 else 0
+    number = whole(port)
+    if number is not None:
+        return number if number <= docker.MOST_PORT else 0
     return _named_port(port, container)
 
 

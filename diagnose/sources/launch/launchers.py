@@ -12,7 +12,7 @@ from msgspec import Struct
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources import yamlfile
 from diagnose.sources.jsonfile import Loaded, read_bytes
-from diagnose.sources.launch.inside import Inside
+from diagnose.sources.launch.inside import Inside, whole
 from diagnose.sources.launch.shell import Word
 from diagnose.sources.settings import words as names
 from diagnose.sources.storage import hub_home
@@ -228,8 +228,8 @@ def _nodes(split: _Split, origin: str) -> Iterator[Reading]:
     if endpoint is not None:
         yield Fact("deploy.rendezvous", endpoint.text[:LONGEST], origin, endpoint.line)
         port = endpoint.text.rpartition(":")[2]
-        if port.isdigit() and len(port) <= 5 and ":" in endpoint.text:
-            yield Fact("deploy.master_port", int(port), origin, endpoint.line)
+        if ":" in endpoint.text and (number := whole(port)) is not None:
+            yield Fact("deploy.master_port", number, origin, endpoint.line)
     elif master is not None:
         yield Fact("deploy.rendezvous", master.text[:LONGEST], origin, master.line)
     elif "standalone" not in split.options:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from diagnose.sources.launch.inside import MOST_SIZE
 from diagnose.sources.yamlfile import Node
 
 MOST_OBJECTS = 2000
@@ -101,11 +102,17 @@ def quantity(text: str) -> int | None:
     if found is None:
         return None
     number, unit = float(found[1]), found[2] or ""
+    if number > 1e19:
+        return None
     if unit == "m":
         return -int(-number // 1000)
     if unit[:1] in ("e", "E") and len(unit) > 1 and unit[1:].isdigit():
-        return int(number * 10 ** min(int(unit[1:]), 20))
+        return _sound(number * 10.0 ** min(int(unit[1:]), 30))
     if not unit:
         return int(number)
     base = 1024 if unit.endswith("i") else 1000
-    return int(number * base ** _POWERS[unit[0]])
+    return _sound(number * base ** _POWERS[unit[0]])
+
+
+def _sound(number: float) -> int | None:
+    return int(number) if number <= MOST_SIZE else None

@@ -70,6 +70,13 @@ def test_forms_of_asking_for_gpus(options: str, access: str, count: int | None) 
     assert values(f"docker run {options} img x", "deploy.gpu_access", "deploy.gpus") == [access, count]
 
 
+@pytest.mark.parametrize("text", ["²", "٣", "9" * 400, "", "all,1", "count=", "device=", ",,,", "-1"])
+def test_odd_counts_of_gpus_are_no_trouble(text: str) -> None:
+    """Digits of other scripts, numbers without end, and nothing at all."""
+    assert "deploy.gpus_asked" in told(f"docker run --gpus '{text}' img")
+    assert docker.published(f"{text}:{text}") is None or text.isascii()
+
+
 def test_a_list_of_devices_without_inner_quotes_is_told() -> None:
     """What Docker reads as a count and a list at once."""
     found = told("docker run --gpus device=0,1 img")
@@ -277,6 +284,9 @@ def test_a_run_without_an_image_is_unchecked() -> None:
         ("x", None),
         ("", None),
         ("-1", None),
+        ("9" * 400, None),
+        ("9999999p", None),
+        ("²", None),
     ],
 )
 def test_sizes_as_docker_reads_them(text: str, size: int | None) -> None:

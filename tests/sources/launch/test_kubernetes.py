@@ -191,6 +191,8 @@ def test_manifests_without_an_engine_are_said_to_be(tmp_path: Path) -> None:
         ("", None),
         ("-1", None),
         ("1 Gi", None),
+        ("999999999999999E", None),
+        ("9e99", None),
     ],
 )
 def test_quantities(text: str, number: int | None) -> None:

@@ -147,7 +147,7 @@ def _per_token(config: dict[str, Any], shards: int) -> Fraction:
 
 
 def left(config: dict[str, Any], offered: float, wish: Wish, cards: int = 1) -> Callable[[], float]:
-    """What vLLM's share leaves for the cache of one card, in GiB."""
+    """What the engine's share leaves for the cache of one card, in GiB."""
 
     def made() -> float:
         card = Card("card", int(offered * GIB), int(offered * GIB))
@@ -183,6 +183,7 @@ def rows() -> Iterator[Published]:
     yield Published("Llama 3.1 70B", "vLLM, int8 weights: weights loaded", 67.72, "GiB", f"{_VLLM}/pull/12569", lambda: serving.weights_of(weights(LLAMA_3_70B), Wish(quantization="int8"))[0] / GIB)
     yield Published("Llama 3.1 70B", "vLLM, int8 weights, share 0.98: cache of 1,381 blocks of 16", 1381 * 16 * 327680 / GIB, "GiB", f"{_VLLM}/pull/12569", left(LLAMA_3_70B, 79.19, Wish(utilization=0.98, quantization="int8", sequences=1024, batched_tokens=2048, context=16)))
     yield Published("Qwen3 235B A22B", "SGLang, 4 cards: 367,404 tokens on each", 16.46, "GiB", f"{_VLLM}/issues/21348", lambda: float(367404 * _per_token(QWEN3_235B, 4) / GIB))
+    yield Published("Qwen3 235B A22B", "SGLang, fp8 weights, 4 H100, share 0.93: room for the cache", 16.46, "GiB", f"{_VLLM}/issues/21348", left(QWEN3_235B, 79.19, Wish(engine="sglang", utilization=0.93, quantization="fp8", context=16), 4))
     yield Published("Qwen3 235B A22B", "vLLM, 4 cards: 178,880 tokens on each", 8.11, "GiB", f"{_VLLM}/issues/21348", lambda: float(178880 * _per_token(QWEN3_235B, 4) / GIB))
     yield Published("gpt-oss 120B", "vLLM: 78,384 tokens, full and sliding layers alike", 5.38, "GiB", "https://github.com/alvarobartt/hf-mem/issues/60", lambda: float(78384 * _per_token(GPT_OSS_120B, 1) / GIB))
     yield Published("Qwen2.5 Coder 32B", "llama.cpp, 32,768 tokens, q8_0 cache", 4352.00, "MiB", "https://github.com/ggml-org/llama.cpp/issues/11200", cache(QWEN2_5_32B, 32768, "q8_0"))

@@ -62,11 +62,12 @@ def split(model: Weights, wish: Wish, cards: int) -> tuple[int, int]:
 
 
 def usable(card: Card, wish: Wish, cards: int) -> int:
-    """How much of a card the engine may fill."""
+    """How much of a card the engine may fill. SGLang's share is of what is free once the processes have found each other."""
     if wish.engine == "vllm":
         return int(card.offered * (wish.utilization or VLLM_SHARE))
     if wish.engine == "sglang":
-        return int(card.offered * (wish.utilization or estimates.sglang_static_share(card.memory, cards)))
+        share = wish.utilization or estimates.sglang_static_share(card.memory, cards)
+        return int(max(0, card.offered - estimates.runtime(cards)) * share)
     return int(card.offered * wish.utilization) if wish.utilization else card.offered
 
 

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REAL := .venv-real
 
-.PHONY: demo test test-slow environments lint bench compat schema clean
+.PHONY: demo test test-slow test-real engines models environments lint bench compat schema clean
 
 demo: $(STAMP)            ## diagnose the bundled example log
 	$(BIN)/llmdoctor diagnose docs/examples/kv-cache.log --fail-on never
@@ -14,6 +15,15 @@ test: $(STAMP)            ## the test suite
 
 test-slow: $(STAMP)       ## what takes minutes
 	$(BIN)/python -m pytest -q -m "slow and not real"
+
+test-real: $(STAMP) $(REAL)/.installed    ## against torch, transformers and, if LLMDOCTOR_LLAMA_SERVER names it, llama.cpp's server
+	LLMDOCTOR_REAL_PYTHON=$(CURDIR)/$(REAL)/bin/python $(BIN)/python -m pytest -q -m real
+
+engines: $(STAMP)         ## read the tables in dataset/engines anew out of the engines' packages
+	$(BIN)/python dataset/engines/refresh.py
+
+models: $(REAL)/.installed       ## make the tiny models in tests/models/folders again
+	$(REAL)/bin/python -m tests.models.build
 
 lint: $(STAMP)            ## ruff, mypy --strict, and the rules' own linter
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/llmdoctor rules lint
@@ -36,5 +46,10 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP)
 
+$(REAL)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(REAL)
+	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[real]'
+	@touch $(REAL)/.installed
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REAL) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

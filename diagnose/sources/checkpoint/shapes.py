@@ -133,7 +133,7 @@ def _names(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, orig
             yield Fact("weights.wrapper_example", having[0][:300], origin)
             break
     # some models bring adapters for pictures and speech of their own, and say so in their config
-    if config is not None and any("lora" in key.lower() for key in config):
+    if config is not None and any(key.lower().endswith("lora") for key in config):
         return
     lora: list[str] = []
     if any(mark in every for mark in _LORA):

@@ -23,6 +23,8 @@ PACKAGES = {
     "transformers": "transformers",
 }
 """Engines whose table's releases are those of a package."""
+WANTED = {"vllm": "vllm", "sglang": "sglang", "llama-cpp": "llama.cpp"}
+"""What `--for` may name, and the engine that it means."""
 JUDGED = {
     "vllm": ("vllm serve",),
     "sglang": ("sglang serve",),
@@ -78,7 +80,7 @@ class Judged:
     def __init__(self, facts: Iterable[Fact]) -> None:
         self.told = {fact.name: fact for fact in facts}
         self.new: dict[str, Fact] = {}
-        self.engine = self.text("engine.name")
+        self.engine = self.text("engine.name") or WANTED.get(self.text("wanted.name"), "")
         self.table: Table | None = engines.table(self.engine) if self.engine else None
         self.version = self._version()
         self.at: int | None = None
@@ -121,18 +123,24 @@ def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     if "launch.program" in found.told:
         if found.text("launch.program") in JUDGED.get(found.engine, ()):
             given = _given(found)
-            for one in given:
+            for one in [] if _is_delegated(given) else given:
                 _flag(found, found.table, one)
             _twice(found, given)
         engine_model.settings(found, found.table)
-    _environment(found, found.table)
+    engine_model.environment(found, found.table)
     engine_model.model(found, found.table)
     return tuple(found.new.values())
+
+
+def _is_delegated(given: list[Given]) -> bool:
+    """Whether the command hands its flags to another program: vLLM-Omni, or SGLang's server for diffusion models."""
+    return any(one.flag == "--omni" or (one.name == "model_type" and one.value not in ("llm", "auto")) for one in given)
 
 
 def _release(found: Judged, table: Table) -> None:
     """The release that is judged by, and whether that is only the newest there is."""
     newest = len(table.releases) - 1
+    found.add("engine.judged", found.engine)
     if not found.version:
         found.at = newest
         found.add("engine.release_assumed", table.releases[newest])
@@ -211,7 +219,7 @@ def _keys(found: Judged, table: Table, one: Given) -> bool:
 
 
 def _unknown(found: Judged, table: Table, one: Given) -> None:
-    if table.is_beyond(found.version):
+    if table.is_beyond(found.version) or one.flag.replace("_", "-") in table.document.flags_elsewhere:
         return
     if table.style == "modelfile":
         _parameter(found, table, one)
@@ -399,55 +407,3 @@ def _twice(found: Judged, given: list[Given]) -> None:
             found.add(f"launch.twice.{one.number}.flag", one.flag, one.line)
             found.add(f"launch.twice.{one.number}.first", before.value or "given", one.line)
             found.add(f"launch.twice.{one.number}.last", one.value or "given", one.line)
-
-
-# --- environment variables
-
-
-def _environment(found: Judged, table: Table) -> None:
-    """Variables of the engine that are set: those that the release does not know, no longer or not yet reads."""
-    document = table.document
-    if not document.prefixes or not document.environment:
-        return
-    number = 0
-    for name, fact in list(found.told.items()):
-        head, _, variable = name.partition(".")
-        if name.startswith("launch.env."):
-            variable = name.removeprefix("launch.env.")
-        elif head != "env" or found.text("launch.contained") == "True":
-            continue
-        if variable.startswith(document.prefixes) and _variable(found, table, variable, str(number), fact.line):
-            number += 1
-
-
-def _variable(found: Judged, table: Table, variable: str, number: str, line: int) -> bool:
-    document = table.document
-    if variable in document.read_elsewhere:
-        return False
-    span = document.environment.get(variable)
-    if span is None:
-        place = found.at if found.at is not None else len(table.releases) - 1
-        there = [name for name, told in document.environment.items() if table.within(told, place)]
-        close = get_close_matches(variable, [*there, *document.read_elsewhere], 1, 0.88)
-        if not close or table.is_beyond(found.version):
-            return False
-        found.add(f"launch.variable_unknown.{number}.name", variable, line)
-        found.add(f"launch.variable_unknown.{number}.nearest", close[0], line)
-        return True
-    at = found.at
-    declared = table.place(document.environment_since) if document.environment_since else 0
-    if at is None or table.within(span, at) or at < (declared or 0):
-        return False
-    since, until = table.since(span), table.until(span)
-    first = table.place(since) if since else None
-    if first is not None and at < first:
-        if since == document.environment_since:
-            return False
-        found.add(f"launch.variable_too_new.{number}.name", variable, line)
-        found.add(f"launch.variable_too_new.{number}.since", since, line)
-        return True
-    if until:
-        found.add(f"launch.variable_gone.{number}.name", variable, line)
-        found.add(f"launch.variable_gone.{number}.until", until, line)
-        return True
-    return False

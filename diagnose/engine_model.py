@@ -1,8 +1,9 @@
-"""Settings of a launch command against each other, and the model against the engine's release: what does not go together."""
+"""Settings of a launch command against each other, and the model and the variables against the engine's release."""
 
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -215,3 +216,55 @@ def _quantization(found: Judged) -> None:
     other = FAMILIES.get(stored)
     if other is not None:
         found.add("launch.quantization_fits", family == other, line)
+
+
+# --- environment variables
+
+
+def environment(found: Judged, table: Table) -> None:
+    """Variables of the engine that are set: those that the release does not know, no longer or not yet reads."""
+    document = table.document
+    if not document.prefixes or not document.environment:
+        return
+    number = 0
+    for name, fact in list(found.told.items()):
+        head, _, variable = name.partition(".")
+        if name.startswith("launch.env."):
+            variable = name.removeprefix("launch.env.")
+        elif head != "env" or found.text("launch.contained") == "True":
+            continue
+        if variable.startswith(document.prefixes) and _variable(found, table, variable, str(number), fact.line):
+            number += 1
+
+
+def _variable(found: Judged, table: Table, variable: str, number: str, line: int) -> bool:
+    document = table.document
+    if variable in document.read_elsewhere:
+        return False
+    span = document.environment.get(variable)
+    if span is None:
+        place = found.at if found.at is not None else len(table.releases) - 1
+        there = [name for name, told in document.environment.items() if table.within(told, place)]
+        close = get_close_matches(variable, [*there, *document.read_elsewhere], 1, 0.88)
+        if not close or table.is_beyond(found.version):
+            return False
+        found.add(f"launch.variable_unknown.{number}.name", variable, line)
+        found.add(f"launch.variable_unknown.{number}.nearest", close[0], line)
+        return True
+    at = found.at
+    declared = table.place(document.environment_since) if document.environment_since else 0
+    if at is None or table.within(span, at) or at < (declared or 0):
+        return False
+    since, until = table.since(span), table.until(span)
+    first = table.place(since) if since else None
+    if first is not None and at < first:
+        if since == document.environment_since:
+            return False
+        found.add(f"launch.variable_too_new.{number}.name", variable, line)
+        found.add(f"launch.variable_too_new.{number}.since", since, line)
+        return True
+    if until:
+        found.add(f"launch.variable_gone.{number}.name", variable, line)
+        found.add(f"launch.variable_gone.{number}.until", until, line)
+        return True
+    return False

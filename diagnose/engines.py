@@ -88,6 +88,7 @@ class _Document(Struct, frozen=True):
     environment: dict[str, Span] = {}
     environment_since: str = ""
     read_elsewhere: tuple[str, ...] = ()
+    flags_elsewhere: tuple[str, ...] = ()
     rows: tuple[Flag, ...] = ()
 
 

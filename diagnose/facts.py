@@ -1173,6 +1173,7 @@ LAUNCH: tuple[FactKind, ...] = (
         ("launch.adapter.*.rank", "number", "its rank, where it lies here"),
         ("launch.lora_rank_needed", "number", "the highest rank among the adapters of the command"),
         ("launch.lora_rank_allowed", "number", "the highest rank that vLLM allows: --max-lora-rank, or 16"),
+        ("engine.judged", "text", "the engine whose tables judge: that of the command, or the one that `--for` names"),
         ("engine.release", "version", "release of the engine that flags and variables are judged by"),
         ("engine.release_assumed", "version", "the newest release in the table, which is judged by because none is known"),
         ("engine.release_unknown", "version", "a release that the table does not have: a build of its own, or a newer one"),

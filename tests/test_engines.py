@@ -158,7 +158,7 @@ def test_without_a_release_the_newest_judges_and_that_is_told(monkeypatch: pytes
 def test_a_newer_release_than_the_table_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag that no table knows may be new; a build between two releases lacks only what none has."""
     said = judge(monkeypatch, "9.0", ("--newest", "1"), ("--old", "1"))
-    assert set(said) == {"engine.release_unknown", "engine_version"}
+    assert set(said) == {"engine.release_unknown", "engine.judged", "engine_version"}
     said = judge(monkeypatch, "1.3.dev1", ("--newest", "1"), ("--old", "1"))
     assert "unknown.0.flag" in said
     assert not [name for name in said if name.startswith(("gone", "too_new"))]
@@ -231,6 +231,27 @@ def test_keys_of_json_are_judged_where_the_engine_refuses_others() -> None:
             Fact("launch.given.0.keys", keys, "c"),
         ]
         assert {fact.name: fact.value for fact in engines.complete(facts)}.get("launch.json_key.0.key") == expected
+
+
+def test_flags_that_go_to_another_program_are_not_judged() -> None:
+    """vLLM-Omni and SGLang's server for diffusion models have flags of their own."""
+    for engine, first, value in (("vllm", "--omni", None), ("sglang", "--model-type", "diffusion")):
+        facts = [Fact("engine.name", engine, ""), Fact("launch.program", f"{engine} serve", "")]
+        facts += [Fact("launch.given.0.flag", first, ""), Fact("launch.given.0.name", first[2:].replace("-", "_"), "")]
+        facts += [Fact("launch.given.0.value", value, "")] if value else []
+        facts += [Fact("launch.given.1.flag", "--nobody-knows", ""), Fact("launch.given.1.name", "nobody_knows", "")]
+        assert not [fact for fact in engines.complete(facts) if fact.name.startswith("launch.unknown")]
+        assert [fact for fact in engines.complete(facts[:2] + facts[-2:]) if fact.name.startswith("launch.unknown")]
+
+
+def test_what_for_names_is_judged_without_a_command() -> None:
+    """A model against the engine that is to run it."""
+    facts = [
+        Fact("wanted.name", "vllm", ""),
+        Fact("vllm.version", "0.8.0", ""),
+        Fact("model.architecture", "Qwen3ForCausalLM", ""),
+    ]
+    assert {fact.name: fact.value for fact in engines.complete(facts)}["engine.architecture_since"] == "0.8.4"
 
 
 def test_relations_name_flags_that_the_tables_have() -> None:

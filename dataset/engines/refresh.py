@@ -174,26 +174,29 @@ def releases_in_git(repository: Path, path: str, read: Callable[[dict[str, str]]
     return [found[version] for version in sorted(found)]
 
 
-def read_anywhere(engine: Engine, cache: Path) -> set[str]:
-    """The environment variables that any module of the newest release names: not all are declared in one place."""
-    if not engine.prefixes:
-        return set()
+def read_anywhere(engine: Engine, cache: Path) -> tuple[set[str], set[str]]:
+    """What any module of the newest release names: environment variables, and flags of a second server in the same program.
+
+    Not all variables are declared in one place; `sglang serve` hands diffusion models to a server with flags of its own.
+    """
+    if not engine.prefixes or engine.sdist:
+        return set(), set()
     page = json.loads(index.fetch(f"{index.index_url()}/{engine.package}/", {"Accept": index.ACCEPT})[0])
     files = list(index.releases(page, engine.package).values())[-1]
-    if engine.sdist:
-        return set()
     texts = texts_of(index.linux_wheels(files)[0], re.compile(rf"{engine.package}/.*\.(?:py|so\.txt)"), cache)
     name = re.compile(rf"\b(?:{'|'.join(engine.prefixes)})[A-Z0-9_]+\b")
-    return {found for text in texts.values() for found in name.findall(text) if not found.endswith("_")}
+    variables = {found for text in texts.values() for found in name.findall(text) if not found.endswith("_")}
+    other = [text for path, text in texts.items() if "/multimodal_gen/" in path]
+    return variables, {found for text in other for found in re.findall(r"[\"'](--[a-z][\w-]+)[\"']", text)}
 
 
 # --- tables
 
 
 def document(
-    name: str, engine: Engine, releases: Sequence[Release], elsewhere: set[str] = frozenset()
+    name: str, engine: Engine, releases: Sequence[Release], elsewhere: tuple[set[str], set[str]] = (set(), set())
 ) -> dict[str, Any]:  # type: ignore[assignment]
-    """The table of an engine, as it is written. `elsewhere`: variables that the newest release reads without declaring them."""
+    """The table of an engine, as it is written. `elsewhere`: see `read_anywhere`."""
     versions = [release.version for release in releases]
     lists = sorted({key for release in releases for key in release.lists})
     head: dict[str, Any] = {
@@ -223,8 +226,11 @@ def document(
         since = next(index for index, names in enumerate(environment) if names)
         head["environment_since"] = versions[since] if since else ""
         head["environment"] = history.name_rows(versions, environment, [True] * len(versions))
-    if elsewhere:
-        head["read_elsewhere"] = sorted(elsewhere - set(head.get("environment", ())))
+    if elsewhere[0]:
+        head["read_elsewhere"] = sorted(elsewhere[0] - set(head.get("environment", ())))
+    spelled = {spelling for flag in releases[-1].flags for spelling in flag.spellings} if releases else set()
+    if elsewhere[1] - spelled:
+        head["flags_elsewhere"] = sorted(elsewhere[1] - spelled)
     head["rows"] = history.flag_rows(versions, [release.flags for release in releases])
     return head
 

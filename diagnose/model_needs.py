@@ -39,7 +39,7 @@ def _type(known: dict[str, Fact]) -> Iterator[Fact]:
         return
     origin, name = "dataset/compat/model_types.json", fact.value
     rows = compat.model_type_rows()
-    row = next((row for row in rows if row["type"] == name), None)
+    row = next((row for row in rows if row["type"] == name), None) or _spelt_anew(rows, name)
     yield Fact("model.type_known", row is not None, origin, fact.line)
     yield Fact("model.type_of_vllm", name in OF_VLLM, origin, fact.line)
     if row is None:
@@ -53,6 +53,13 @@ def _type(known: dict[str, Fact]) -> Iterator[Fact]:
         yield Fact("model.type_since", row["since"], origin, fact.line)
     if row.get("until"):
         yield Fact("model.type_until", row["until"], origin, fact.line)
+
+
+def _spelt_anew(rows: Sequence[compat.Row], name: str) -> compat.Row | None:
+    """The row of a type that was only spelt in another way, as lfm2-vl for lfm2_vl: which release reads which is not told."""
+    plain = name.lower().replace("-", "_")
+    row = next((row for row in rows if row["type"].lower().replace("-", "_") == plain), None)
+    return {"type": row["type"]} if row is not None else None
 
 
 def _quantization(known: dict[str, Fact]) -> Iterator[Fact]:

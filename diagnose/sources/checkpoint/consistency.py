@@ -21,7 +21,9 @@ WHOLE: frozenset[str] = frozenset(
     (*(key for keys in configs.ALIASES.values() for key in keys), "max_position_embeddings", "moe_intermediate_size")
 )
 """Keys that hold a whole number, as text in no release."""
-MUST_BE_POSITIVE = frozenset(("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "head_dim"))
+MUST_BE_POSITIVE = frozenset(("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"))
+NEVER_NULL = frozenset(("hidden_size", "num_attention_heads", "num_hidden_layers"))
+"""Of text models; speech models have no vocabulary until they are tuned, and some have no heads of one size."""
 FRACTIONS = frozenset(
     ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "initializer_range", "attention_dropout")
 )
@@ -40,10 +42,21 @@ ACTIVATIONS = frozenset(
 )
 """Keys of ACT2CLS in transformers/activations.py; what is called otherwise is not found there."""
 
+WHOLE_HEADS = frozenset(
+    """altclip_text_model arcee aria_text canary_decoder chinese_clip_text_model clip_text_model cosmos3_edge_text cwm
+    deepseek_ocr2_text deepseek_v2 esmc eurobert exaone gemma2 gemma3_text gemma3n_text gpt_neox higgs_audio_v2
+    hrm_text hyperclovax internlm3 iquestcoder jais2 llama minicpm3 muse_glimmer_text muse_spark_text t5gemma2_text
+    ultrabert vaultgemma gpt2 gptj bloom opt bert roberta gpt_neo falcon stablelm persimmon""".split()  # noqa: SIM905
+)
+"""Model types that refuse a width that is no multiple of their heads; others round down (tried with 4.57 and 5.24)."""
+NO_PADDING_ROW = frozenset(
+    """csm csm_depth_decoder_model musicgen musicgen_decoder musicgen_melody musicgen_melody_decoder""".split()  # noqa: SIM905
+)
+"""Model types whose pad_token_id is none of their embedding's."""
 LAYER_TYPES = frozenset(
     """full_attention sliding_attention chunked_attention window_attention indexed_attention minimax_m3_sparse conv moe
     compressed_sparse_attention heavily_compressed_attention hybrid hybrid_sliding linear_attention sparse dense mamba
-    reference_sliding_attention attention deepseek_sparse_attention qwen_sparse_attention""".split()  # noqa: SIM905
+    reference_sliding_attention attention deepseek_sparse_attention qwen_sparse_attention mlp""".split()  # noqa: SIM905
 )
 """Kinds of layers that transformers 5.24 takes, with the older names that it renames (configuration_utils.py)."""
 OTHER_ACTIVATIONS = frozenset(("swiglu", "geglu", "reglu", "glu", "squared_relu", "situ", "fused_swiglu", "gelu_tanh"))
@@ -112,7 +125,7 @@ def _wanted_number(key: str, value: object) -> str:
     if isinstance(value, (list, dict)):
         return ""
     if value is None:
-        return "a whole number" if key in MUST_BE_POSITIVE - {"head_dim"} else ""
+        return "a whole number" if key in NEVER_NULL else ""
     if isinstance(value, (bool, str)) or (isinstance(value, float) and not _is_fine_float(key, value)):
         return "a whole number"
     if isinstance(value, int) and value <= 0 and key in MUST_BE_POSITIVE:
@@ -181,7 +194,8 @@ def _sizes(text: Config, merged: Config, origin: str) -> Iterator[Fact]:
     hidden, heads = number(merged, "hidden_size"), number(merged, "heads")
     kind = configs.attention(merged)
     ordinary = kind in ("mha", "gqa", "mqa") and heads is not None and heads > 0
-    if ordinary and heads and hidden and hidden > 0 and number(merged, "head_dim") is None:
+    whole = str(merged.get("model_type")) in WHOLE_HEADS
+    if ordinary and heads and hidden and hidden > 0 and whole and number(merged, "head_dim") is None:
         yield Fact("model.heads_divide", hidden % heads == 0, origin)
     kv = configs.kv_heads(merged)
     if heads and kv is not None and (ordinary or (kv == 0 and kind == "")):
@@ -197,14 +211,16 @@ def _sizes(text: Config, merged: Config, origin: str) -> Iterator[Fact]:
 
 
 def _layer_types(text: Config, origin: str) -> Iterator[Fact]:
+    """Of a list that names kinds of attention; backbones of vision models have a list of the same name for other things."""
     listed, layers = text.get("layer_types"), number(text, "layers")
-    if isinstance(listed, list) and listed:
-        yield Fact("model.layer_types", len(listed), origin)
-        if layers is not None:
-            yield Fact("model.layer_types_fit", len(listed) == layers, origin)
-        unknown = sorted({one for one in listed[:10_000] if isinstance(one, str) and one not in LAYER_TYPES})
-        if unknown:
-            yield Fact("model.layer_type_unknown", ", ".join(unknown)[:200], origin)
+    if not isinstance(listed, list) or not any(isinstance(one, str) and one in LAYER_TYPES for one in listed[:10_000]):
+        return
+    yield Fact("model.layer_types", len(listed), origin)
+    if layers is not None:
+        yield Fact("model.layer_types_fit", len(listed) == layers, origin)
+    unknown = sorted({one for one in listed[:10_000] if isinstance(one, str) and one not in LAYER_TYPES})
+    if unknown:
+        yield Fact("model.layer_type_unknown", ", ".join(unknown)[:200], origin)
 
 
 # --- words
@@ -233,6 +249,9 @@ def token_ids(config: Config, text: Text, file: str, origin: str) -> Iterator[Fa
     vocabulary = number(text.value, "vocab_size")
     for key in TOKEN_IDS:
         value = config.get(key, text.value.get(key) if file == "config" else None)
+        if key == "pad_token_id" and file == "config":
+            # the language model's own embedding goes by its own part, whatever the whole says
+            value = None if str(text.value.get("model_type")) in NO_PADDING_ROW else text.value.get(key)
         every = value if isinstance(value, list) else [value]
         ids = [one for one in every if isinstance(one, int) and not isinstance(one, bool) and abs(one) < 1 << 62]
         if not ids:

@@ -72,7 +72,7 @@ def facts(found: Found, config: Config, text: Text, origin: str) -> Iterator[Fac
         yield Fact("quantization.method_missing", not method, where)
         yield Fact("quantization.source", source, where)
         yield from _settings(told, method, where)
-    seen = look(found)
+    seen = look(found, every=told is not None)
     if not seen.kind:
         return
     yield Fact("quantization.tensors", seen.kind, found.name)
@@ -181,8 +181,8 @@ def _scales(found: Found, seen: Seen) -> Iterator[Fact]:
 # --- the tensors
 
 
-def look(found: Found) -> Seen:
-    """What the headers of a folder show; some files first, all only where those hold no quantized tensor."""
+def look(found: Found, every: bool = True) -> Seen:
+    """What the headers of a folder show: of some files first, and where those hold no quantized tensor of `every` one."""
     names = _files(found)
     first = [*names[: _FIRST_LOOK - 1], *names[-1:]] if len(names) > _FIRST_LOOK else names
     seen = Seen()
@@ -191,9 +191,9 @@ def look(found: Found) -> Seen:
             _add(seen, read_header(os.path.join(found.folder, name)).tensors)
             if seen.kind:
                 return seen
-        if len(names) <= _FIRST_LOOK:
+        if len(names) <= _FIRST_LOOK or (seen.linear and not every):
             break
-    if seen.linear and len(names) <= MOST_FILES:
+    if seen.linear and (len(names) <= MOST_FILES or not every):
         seen.kind = "none"
     return seen
 

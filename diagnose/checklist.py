@@ -17,6 +17,9 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "imports": ("imports",),
     "model files": ("model", "weights"),
     "tokenizer": ("tokenizer", "chat template"),
+    "tokenizer.json": ("tokenizer",),
+    "tokenizer.model": ("tokenizer",),
+    "chat template": ("chat template",),
     "launch command": ("launch",),
 }
 """The areas that stay empty when a source (by its name, or by what it says it could not look at) yields nothing."""

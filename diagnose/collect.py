@@ -72,8 +72,9 @@ def completed(case: Case) -> Case:
 def _of_a_model(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
     """The facts with what follows from a model's and a launch command's: each step sees what the one before found."""
     from diagnose import engines, fit, fit_memory
+    from diagnose.sources.tokenizer import derived
 
-    for step in (engines.complete, fit.complete, fit_memory.complete):
+    for step in (engines.complete, derived.complete, fit.complete, fit_memory.complete):
         facts += step(facts)
     return facts
 

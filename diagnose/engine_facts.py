@@ -23,6 +23,8 @@ PACKAGES = {
     "transformers": "transformers",
 }
 """Engines whose table's releases are those of a package."""
+MOST_NEAREST = 60
+"""Behind so many flags nobody is told what was meant: the search takes milliseconds for each."""
 WANTED = {"vllm": "vllm", "sglang": "sglang", "llama-cpp": "llama.cpp"}
 """What `--for` may name, and the engine that it means."""
 JUDGED = {
@@ -232,7 +234,8 @@ def _unknown(found: Judged, table: Table, one: Given) -> None:
     if _foreign(found, one):
         return
     found.add(f"launch.unknown.{one.number}.flag", one.flag, one.line)
-    found.add(f"launch.unknown.{one.number}.nearest", nearest(table, one.flag, found.at), one.line)
+    if int(one.number) < MOST_NEAREST:
+        found.add(f"launch.unknown.{one.number}.nearest", nearest(table, one.flag, found.at), one.line)
 
 
 def _parameter(found: Judged, table: Table, one: Given) -> None:

@@ -29,6 +29,7 @@ def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     if "model.kind" not in known and "model.type" not in known and "model.quantization" not in known:
         return ()
     told = [*_type(known), *_quantization(known)]
+    told += _code(known | {fact.name: fact for fact in told})
     return tuple(fact for fact in told if fact.name not in known)
 
 
@@ -53,6 +54,21 @@ def _type(known: dict[str, Fact]) -> Iterator[Fact]:
         yield Fact("model.type_since", row["since"], origin, fact.line)
     if row.get("until"):
         yield Fact("model.type_until", row["until"], origin, fact.line)
+
+
+def _code(known: dict[str, Fact]) -> Iterator[Fact]:
+    """Whether the command leaves the model's own code switched off, where the model cannot be loaded without."""
+    needed = {"model.remote_code": True, "model.type_known": False, "model.type_of_vllm": False}
+    if any(name not in known or known[name].value is not value for name, value in needed.items()):
+        return
+    engine = known.get("engine.name")
+    if engine is None or engine.value not in ("vllm", "sglang") or "launch.program" not in known:
+        return
+    allowed = known.get("launch.trust_remote_code")
+    line = known["model.remote_code"].line
+    yield Fact(
+        "model.code_allowed", allowed is not None and allowed.value is True, "dataset/compat/model_types.json", line
+    )
 
 
 def _spelt_anew(rows: Sequence[compat.Row], name: str) -> compat.Row | None:

@@ -48,6 +48,26 @@ def test_the_library_of_a_method_is_that_of_what_loads_it(facts: Any, loader: An
     assert tuple(found.get(name) for name in names) == (loader, library, there)
 
 
+def test_code_of_its_own_has_to_be_allowed() -> None:
+    """Where no release has the type, and an engine is started that asks for leave."""
+    facts = {
+        "model.type": "own_model",
+        "model.remote_code": True,
+        "engine.name": "vllm",
+        "launch.program": "vllm serve",
+    }
+    assert told(facts)["model.code_allowed"] is False
+    assert told({**facts, "launch.trust_remote_code": True})["model.code_allowed"] is True
+    assert "model.code_allowed" not in told({**facts, "model.type": "qwen2"})
+    assert "model.code_allowed" not in told({**facts, "engine.name": "llama.cpp"})
+
+
+def test_a_type_that_was_spelt_anew_is_known() -> None:
+    """Which release reads which spelling is not told."""
+    found = told({"model.type": "qwen3-5"})
+    assert (found["model.type_known"], "model.type_since" in found) == (True, False)
+
+
 def test_without_a_model_nothing_is_told() -> None:
     """The tables are for models here."""
     assert not [

@@ -274,9 +274,9 @@ class _Reader:
         blank = re.compile(r"\\[ \t]+(?=\n|$)").match(self._text, self._at)
         if blank:
             self.problem("blank-after-backslash")
-        part.text += following
+        part.text += following or "\\"
         part.quoted = True
-        self._at += 2
+        self._at += 2 if following else 1
         return True
 
     def _single(self, part: _Part) -> None:
@@ -343,6 +343,8 @@ class _Reader:
         if following == "'" and not quoted:
             self._at += 1
             self._single(part)
+        elif following == '"' and not quoted:
+            self._at += 1  # a text that may be translated: the dollar sign is no part of it
         elif following == "(":
             self._substitution("$(", part)
         elif following == "{":

@@ -262,7 +262,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("file", list(KEYS))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_key_may_have_any_value(file: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No value of any key breaks the sources."""
@@ -276,7 +276,7 @@ def test_a_key_may_have_any_value(file: str, data: st.DataObject, tmp_path_facto
     shutil.rmtree(folder)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_bytes_may_be_overwritten(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Damage anywhere in a file of weights is told or goes unseen; it breaks nothing."""

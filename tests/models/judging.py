@@ -51,7 +51,8 @@ def _launched(found: Mapping[str, Fact]) -> str:
     if "deploy.model_path" in found:
         return str(found["deploy.model_path"].value)
     named = str(found["launch.model"].value) if "launch.model" in found else ""
-    return "" if "launch.contained" in found and named.startswith("/") else named
+    inside = "launch.contained" in found and found["launch.contained"].value
+    return "" if inside and named.startswith("/") else named
 
 
 def diagnosis_of(case: Case) -> Diagnosis:

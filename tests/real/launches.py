@@ -167,16 +167,12 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """A line for each: the fault, how it was tried, the rule that was told before, whether it followed, what stands first after."""
-    rows = [("fault", "tried with", "foretold", "explains the log", "followed", "what followed")]
-    for one in outcomes:
-        came = "yes" if one.followed else "NO"
-        text = re.sub(r"/\S*/", "", one.line)[:90]
-        same = "yes" if one.explained == one.foretold else f"NO: {one.explained}"
-        rows.append((one.fault, one.tried, one.foretold, same, came, text))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "\n".join("  ".join([*(row[at].ljust(widths[at]) for at in range(5)), row[5]]) for row in rows)
+def row(one: Outcome) -> str:
+    """A line of the table: the fault, how it was tried, the rule told before, whether that stands first with the log, what followed."""
+    text = re.sub(r"/\S*/", "", one.line)[:100]
+    same = "explains it" if one.explained == one.foretold else f"NOT FIRST: {one.explained}"
+    came = "" if one.followed else "NOT AS FORETOLD: "
+    return f"{one.fault:44} {one.tried:18} {one.foretold:36} {same:12} {came}{text}"
 
 
 def main() -> None:
@@ -185,9 +181,9 @@ def main() -> None:
     python = os.environ.get("LLMDOCTOR_REAL_PYTHON", sys.executable)
     server = os.environ.get("LLMDOCTOR_LLAMA_SERVER", "")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        found = list(_outcomes(python, server, named, place))
-    sys.stdout.write(table(found) + "\n")
+        for one in _outcomes(python, server, named, Path(folder)):
+            sys.stdout.write(row(one) + "\n")
+            sys.stdout.flush()
 
 
 def _outcomes(python: str, server: str, named: set[str], place: Path) -> Iterator[Outcome]:

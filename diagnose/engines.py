@@ -163,7 +163,8 @@ class Table:
 
     def place(self, version: str) -> int | None:
         """The place of a release; None for one that the table does not have: a build of its own, or a newer one."""
-        return _places(self.releases).get(_plain(version))
+        places, plain = _places(self.releases), _plain(version)
+        return places.get(plain, places.get(f"{plain}.0"))
 
     def is_beyond(self, version: str) -> bool:
         """Whether a version is newer than all that the table knows."""

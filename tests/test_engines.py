@@ -84,6 +84,7 @@ def test_spans_say_which_releases_have_something() -> None:
     assert [OWN.within(":1.0,1.2:", at) for at in range(4)] == [True, False, True, True]
     assert (OWN.since("1.2:"), OWN.until("1.2:"), OWN.until(":1.1")) == ("1.2", "", "1.1")
     assert OWN.place("1.2+cu128") == 2
+    assert OWN.place("v2") == OWN.place("2.0") == 3
     assert OWN.place("1.3.dev1") is None
     assert OWN.is_beyond("3.0")
     assert not OWN.is_beyond("1.1.1")

@@ -1,6 +1,10 @@
-"""The engines' tables against the real parsers: torchrun, accelerate launch and transformers serve, where they are installed."""
+"""The engines' tables against the real parsers: torchrun, accelerate launch, transformers serve, llama-server."""
 
 from __future__ import annotations
+
+import os
+import re
+import subprocess
 
 import pytest
 
@@ -39,3 +43,21 @@ def test_every_flag_of_transformers_serve_is_in_its_table() -> None:
     spellings = {s for p in command.params for s in (*p.opts, *p.secondary_opts) if s.startswith("-")}
     assert len(spellings) > 15
     assert known("transformers", spellings - {"-h", "--help"}) == set()
+
+
+def test_every_flag_and_variable_of_llama_server_is_in_its_table() -> None:
+    """Asked of `--help`; a release newer than the table may have more."""
+    server = os.environ.get("LLMDOCTOR_LLAMA_SERVER", "")
+    if not os.access(server, os.X_OK):
+        pytest.skip("LLMDOCTOR_LLAMA_SERVER does not name llama.cpp's llama-server")
+    help_ = subprocess.run([server, "--help"], capture_output=True, text=True, check=False, timeout=120).stdout
+    spellings = set()
+    for line in help_.splitlines():
+        listed = re.match(r"((?:-{1,2}[A-Za-z][\w.-]*)(?:,\s*-{1,2}[A-Za-z][\w.-]*)*)", line)
+        spellings |= set(re.findall(r"-{1,2}[A-Za-z][\w.-]*", listed[1])) if listed else set()
+    table = engines.table("llama.cpp")
+    assert table is not None
+    assert len(spellings) > 200
+    assert known("llama.cpp", spellings) == set()
+    assert not [s for s in spellings if (hit := table.find(s)) is not None and hit.flag.elsewhere == "all"]
+    assert set(re.findall(r"\(env: (\w+)\)", help_)) <= set(table.document.environment)

@@ -886,7 +886,7 @@ WEIGHTS: tuple[FactKind, ...] = (
         ("weights.lora_example", "text", "name of one of them"),
         ("weights.lora_only", "flag", "whether there are no others"),
         ("weight.*.file", "text", "a faulty file, as a path within the model's folder"),
-        ("weight.*.problem", "text", "truncated, empty, missing, partial, pointer (Git LFS, Xet, git-annex), page (a web page or message), text, other-format, zeros, broken-link, loop, unreadable, not-a-file, bad-header, unknown-dtype, overlap, gap, wrong-size, trailing, bad-index, outside; of GGUF also bad-magic, old-ggml, version, unknown-type, wrong-part"),
+        ("weight.*.problem", "text", "truncated, empty, missing, partial, pointer (Git LFS, Xet, git-annex), page (a web page or message), text, other-format, zeros (from the beginning), hollow (zeros at the end), broken-link, loop, unreadable, not-a-file, bad-header, unknown-dtype, overlap, gap, wrong-size, trailing, bad-index, outside; of GGUF also bad-magic, old-ggml, version, unknown-type, wrong-part"),
         ("weight.*.why", "text", "that in a sentence"),
         ("weight.*.used", "flag", "whether a loader would take the file, or cannot do without it"),
         ("weight.*.size", "bytes", "size that it has"),

@@ -20,6 +20,10 @@ MOST_NAMES = 20_000
 SMALL = 1024
 """A file up to this size may be a pointer to the real one: those of Git LFS have some 130 bytes."""
 
+LARGE = 64 << 20
+"""Files from this size on are looked at for a part that was never written."""
+SAMPLES = 16
+
 UNFINISHED = re.compile(
     r"\.(?:incomplete|part|partial|aria2|download|crdownload|downloading|tmp|temp|!qb|opdownload)$|\.part\d+$",
     re.IGNORECASE,
@@ -162,6 +166,27 @@ def sniffed(head: bytes) -> Sniffed:
     if not head.strip(b"\0"):
         return Sniffed("zeros", "nothing but zeros")
     return Sniffed("text", head[:80].decode("utf-8", "replace")) if _is_text(head) else Sniffed()
+
+
+def is_hollow(entry: Entry) -> bool:
+    """Whether the last quarter of a large file holds nothing but zeros in each of SAMPLES places.
+
+    Of a sparse file nothing is said: what was never written there reads as zeros, as it does from a copy that left them out.
+    """
+    if entry.size < LARGE or entry.on_disk < entry.size:
+        return False
+    step = entry.size // 4 // SAMPLES
+    places = [entry.size - 4096, *(entry.size - n * step for n in range(1, SAMPLES))]
+    try:
+        handle = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return all(not os.pread(handle, 4096, place).strip(b"\0") for place in places)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
 
 
 def is_safetensors(head: bytes) -> bool:

@@ -22,7 +22,7 @@ from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources.checkpoint.listing import Entry, is_safetensors
 
 MOST_PICKLE = 2 << 20
-"""The longest pickle that is scanned: one of 20,000 tensors has 1.7 MB."""
+"""The longest pickle that is scanned: one of 20,000 tensors has 1.8 MB."""
 MOST_LISTING = 64 << 20
 """How much of an archive's list is read: 64 bytes and a name for each storage."""
 MOST_MEMBERS = 200_000

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_PROBLEMS = 40
 """How many faulty files are told one by one."""
 LONGEST = 300
+_WHOLE = ("trailing", "hollow")
+"""Problems of files whose tensors are all told all the same."""
 WHOLE_DTYPES = frozenset(("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"))
 """Dtypes of which an element is a parameter; others hold several of them, or indices and scales."""
 
@@ -128,7 +130,7 @@ def _series(
 
         if chosen.index is not None and not chosen.index.error:
             yield from index_facts.facts(chosen.index, state.headers, found.origin(chosen.index.name))
-        whole = not any(one.used and one.problem != "trailing" for one in state.problems)
+        whole = not any(one.used and one.problem not in _WHOLE for one in state.problems)
         yield from shapes.facts(state.headers, config, found, whole)
 
 
@@ -174,6 +176,9 @@ def _file(entry: Entry, kind: str, state: Read) -> Iterator[Reading]:
             state.headers.append((entry.name, header))
         if header.problem:
             state.problems.append(_of_header(entry, header))
+        elif listing.is_hollow(entry):
+            why = "its last quarter holds zeros in each of the places that were looked at"
+            state.problems.append(Problem(entry.name, "hollow", why, size=entry.size))
         return
     yield from _pickle(entry, state)
 
@@ -329,7 +334,7 @@ def _sums(chosen: Series, state: Read, origin: str) -> Iterator[Fact]:
             parameters[tensor.dtype] += (tensor.end - tensor.start) * 8 // safetensors.BITS[tensor.dtype]
     yield Fact("weights.dtype", by_dtype.most_common(1)[0][0] if by_dtype else "none", origin)
     yield Fact("weights.dtypes", ", ".join(dtype for dtype, _ in by_dtype.most_common(8)) or "none", origin)
-    broken = any(one.used and one.problem != "trailing" for one in state.problems)
+    broken = any(one.used and one.problem not in _WHOLE for one in state.problems)
     if broken or len(state.headers) != len(chosen.files):
         return
     yield Fact("weights.bytes", by_dtype.total(), origin)

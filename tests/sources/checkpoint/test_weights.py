@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from diagnose import facts as catalogue
 from diagnose.model import Fact
+from diagnose.sources.checkpoint import listing
 from tests.sources.checkpoint import ggufs, models
 
 FIRST, SECOND, THIRD = (f"model-{n:05d}-of-00003.safetensors" for n in (1, 2, 3))
@@ -96,6 +97,25 @@ def test_a_pointer_tells_the_size_of_the_file_that_it_stands_for(model: Path) ->
     known = models.facts(model)
     assert known["weight.0.expected"] == 4932307584
     assert known["weight.0.size"] == len(POINTER)
+
+
+def test_a_file_whose_end_was_never_written_is_told_unless_it_is_sparse(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room that was set aside and not filled; of a sparse file nobody knows what it should hold."""
+    monkeypatch.setattr(listing, "LARGE", 1 << 20)
+    size = 2 * (1 << 20)
+    text = models.header({"a": ("U8", (size,))}, {"format": "pt"})[0]
+    file = models.folder(model.parent / "hollow", {}) / "model.safetensors"
+    file.write_bytes(models.framed(text, b"\1" * size))
+    assert not models.problems(file.parent)
+    file.write_bytes(models.framed(text, b"\1" * (size // 2) + b"\0" * (size // 2)))
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())  # a file system may give room only then
+    assert models.problems(file.parent) == {"model.safetensors": ("hollow", True)}
+    file.write_bytes(models.framed(text, b""))
+    os.truncate(file, 8 + len(text) + size)
+    assert not models.problems(file.parent)
 
 
 def test_a_missing_part_is_named(model: Path) -> None:

@@ -29,6 +29,25 @@ def read(
 
     What cannot be looked at is told as Unchecked; what is broken is told by facts.
     """
+    for reading in _read(model, environ, folder, online, revision):
+        yield _plain(reading)
+
+
+def _plain(reading: Reading) -> Reading:
+    """A reading that can be written as UTF-8: names of files and JSON's escapes can hold halves of a character."""
+    if isinstance(reading, Fact):
+        value = _utf8(reading.value) if isinstance(reading.value, str) else reading.value
+        return Fact(reading.name, value, _utf8(reading.origin), reading.line)
+    if isinstance(reading, Unchecked):
+        return Unchecked(_utf8(reading.what), _utf8(reading.why))
+    return Step(_utf8(reading.doing)) if isinstance(reading, Step) else reading
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _read(model: str, environ: Mapping[str, str], folder: str, online: bool, revision: str) -> Iterator[Reading]:
     yield Step(f"looking for {model[:300]}")
     found = where.find(model, environ, folder, revision)
     yield from _place(found, environ)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 
-from diagnose.sources import files
-
 WEIGHTS = re.compile(
     r"(?:^(?:model|pytorch_model|consolidated|diffusion_pytorch_model|weights).*\.(?:safetensors|bin|pth|pt|npz)$)|\.safetensors$"
     r"|^(?:model\.safetensors|pytorch_model\.bin)\.index\.json$|^tf_model\.h5$|^flax_model\.msgpack$"
@@ -85,13 +83,3 @@ def inner_model(path: str, names: tuple[str, ...]) -> str:
         if any(os.path.isfile(os.path.join(inside, file)) for file in ("config.json", "adapter_config.json")):
             found.append(inside)
     return found[0] if len(found) == 1 else ""
-
-
-def is_git_clone(names: tuple[str, ...]) -> bool:
-    """Whether a folder is the root of a git repository."""
-    return ".git" in names
-
-
-def first_line(path: str) -> str:
-    """The first line of a small text file; empty if there is none."""
-    return (files.read_text(path, 4096) or "").partition("\n")[0].strip()

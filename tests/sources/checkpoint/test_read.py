@@ -86,6 +86,20 @@ def test_a_name_with_a_newline_is_a_name(tmp_path: Path) -> None:
     assert told("./a\nb", folder=tmp_path)["model.hidden_size"] == 64
 
 
+def test_halves_of_characters_can_be_sent_on(tmp_path: Path) -> None:
+    """In names that are no UTF-8, and in JSON's escapes."""
+    import msgspec
+
+    from diagnose.sources import checkpoint
+
+    folder = tmp_path / os.fsdecode(b"m\xff")
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "\\ud800", "torch_dtype": "\\udfff"}')
+    (folder / os.fsdecode(b"model\xfe.safetensors")).write_bytes(b"")
+    for reading in checkpoint.read(str(folder), {}, "/"):
+        assert msgspec.msgpack.encode(reading)
+
+
 def test_what_cannot_be_found_is_told_once(tmp_path: Path) -> None:
     """As a problem where it is one, as not checked where nobody can know."""
     assert told("./nothing", folder=tmp_path)["model.problem"] == "no-such-path"

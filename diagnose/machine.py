@@ -24,8 +24,8 @@ DEEP_SECONDS = 600.0
 class Request(Struct, frozen=True):
     """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`.
 
-    `model` is a path or Hub id (empty: the one that `command` or `files` name), `command` the arguments that start an
-    engine, `files` manifests that do. `online` asks the Hub too. Without `machine` only model and command are looked at.
+    `model` is a path or Hub id (empty: the one that `command` or `files` name), `draft` that of a draft model, `command`
+    the arguments that start an engine, `files` manifests that do. `online` asks the Hub too. Without `machine` only model and command are looked at.
     """
 
     environ: Mapping[str, str]
@@ -34,6 +34,7 @@ class Request(Struct, frozen=True):
     wanted: str = ""
     deep: bool = False
     model: str = ""
+    draft: str = ""
     command: Sequence[str] = ()
     files: Sequence[str] = ()
     online: bool = False
@@ -104,9 +105,12 @@ def _launch(request: Request) -> Source:
 
 def _as_launched(request: Request, facts: Mapping[str, Fact]) -> Request:
     """The request with what the launch command says of it: the model and the interpreter, where none were named."""
+    cache = _text(facts, "deploy.cache_path")
     return replace(
         request,
-        model=request.model or _launched_model(facts),
+        environ={**request.environ, "HF_HUB_CACHE": cache} if cache else request.environ,
+        model=request.model or _launched(facts, "launch.model", "deploy.model_path"),
+        draft=_launched(facts, "launch.draft_model"),
         python=request.python or _text(facts, "launch.python"),
         machine=request.machine and not _is_elsewhere(facts),
     )
@@ -117,12 +121,14 @@ def _is_elsewhere(facts: Mapping[str, Fact]) -> bool:
     return _text(facts, "deploy.kind") == "kubernetes"
 
 
-def _launched_model(facts: Mapping[str, Fact]) -> str:
-    """The model that a command names: where it lies on this machine, or its id. A path inside a container says nothing here."""
-    here = _text(facts, "deploy.model_path")
-    named = _text(facts, "launch.model")
+def _launched(facts: Mapping[str, Fact], name: str, here: str = "") -> str:
+    """A model that a command names: where it lies on this machine (the fact `here`), or its id.
+
+    A path inside a container says nothing on this machine.
+    """
+    named = _text(facts, name)
     inside = _text(facts, "launch.contained") == "True" and named.startswith(("/", ".", "~"))
-    return here or ("" if inside else named)
+    return _text(facts, here) or ("" if inside else named)
 
 
 def _environment(request: Request, facts: Mapping[str, Fact]) -> Iterable[Reading]:

@@ -78,16 +78,16 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
     from diagnose.machine import Request, case_of_machine
 
     request = Request(
-        os.environ,
-        _working_folder(),
-        target.python,
-        target.wanted,
-        target.deep,
-        target.model,
-        target.command,
-        target.files,
-        target.online,
-        target.machine,
+        environ=os.environ,
+        folder=_working_folder(),
+        python=target.python,
+        wanted=target.wanted,
+        deep=target.deep,
+        model=target.model,
+        command=target.command,
+        files=target.files,
+        online=target.online,
+        machine=target.machine,
     )
     progress = _Progress()
     try:

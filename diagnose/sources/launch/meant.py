@@ -43,6 +43,7 @@ _NOT_FOR: dict[str, frozenset[str]] = {
 _SHARES = ("gpu_memory_utilization", "mem_fraction_static", "cuda_memory_fraction")
 _PORTS = {
     "vllm serve": 8000,
+    "vllm api_server": 8000,
     "sglang serve": 30000,
     "text-generation-launcher": 3000,
     "llama-server": 8080,

@@ -13,7 +13,7 @@ from diagnose.sources.launch.shell import parse
     [
         ("vllm serve m --port 1", "vllm serve", "vllm", "m"),
         ("/opt/venv/bin/vllm serve m", "vllm serve", "vllm", "m"),
-        ("python3.12 -u -m vllm.entrypoints.openai.api_server --model m", "vllm serve", "vllm", "--model"),
+        ("python3.12 -u -m vllm.entrypoints.openai.api_server --model m", "vllm api_server", "vllm", "--model"),
         ("nohup env A=1 python -m sglang.launch_server --model-path m", "sglang serve", "sglang", "--model-path"),
         ("uv run --with vllm --python 3.12 vllm serve m", "vllm serve", "vllm", "m"),
         ("sudo -E timeout 60 numactl -N 0 vllm serve m", "vllm serve", "vllm", "m"),

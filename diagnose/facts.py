@@ -914,7 +914,7 @@ WEIGHTS: tuple[FactKind, ...] = (
         ("gguf.foreign_order", "flag", "whether they are in the other order than this machine's"),
         ("gguf.kind", "text", "model, mmproj (projector for pictures or sound), adapter (LoRA), imatrix or vocabulary"),
         ("gguf.architecture", "text", "general.architecture; none"),
-        ("gguf.architecture_known", "flag", "whether llama.cpp knows it (dataset/compat/gguf.json)"),
+        ("gguf.architecture_known", "flag", "whether llama.cpp knows it (dataset/gguf.json)"),
         ("gguf.architecture_nearest", "text", "the known one that is spelt most like it; none"),
         ("gguf.keys_missing", "text", "keys that llama.cpp demands and the file lacks; none"),
         ("gguf.tokenizer", "text", "tokenizer.ggml.model: llama, gpt2, bert, ...; missing"),

@@ -1,6 +1,6 @@
 """A GGUF model → facts: its file or its parts, what its metadata say of the model, and whether its tokenizer and tensors fit them.
 
-`model.*` are the facts that config.json gives for other models. What llama.cpp knows is in dataset/compat/gguf.json.
+`model.*` are the facts that config.json gives for other models. What llama.cpp knows is in dataset/gguf.json.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _NEEDED = ("context_length", "embedding_length", "block_count")
 @cache
 def known() -> dict[str, Any]:
     """The table of what llama.cpp knows."""
-    with open(os.path.join(bundled("dataset"), "compat", "gguf.json"), "rb") as file:
+    with open(os.path.join(bundled("dataset"), "gguf.json"), "rb") as file:
         table: dict[str, Any] = json.load(file)
     return table
 

@@ -1,4 +1,4 @@
-"""Makes dataset/compat/gguf.json out of the source of llama.cpp: `python dataset/compat/read_gguf.py FOLDER DATE COMMIT`.
+"""Makes dataset/gguf.json out of the source of llama.cpp: `python dataset/read_gguf.py FOLDER DATE COMMIT`.
 
 A maintainer's tool, not a part of the command. FOLDER is a checkout, or the copy in the sdist of llama-cpp-python
 (vendor/llama.cpp); DATE (2026-10-01) and COMMIT say of when it is.

@@ -11,6 +11,18 @@ ONE = "tiny-q8.gguf"
 FIRST, LAST = "tiny-split-00001-of-00002.gguf", "tiny-split-00002-of-00002.gguf"
 
 
+TURNED = b"".join(
+    [
+        b"GGUF",
+        struct.pack(">IQQQ", 3, 0, 1, len("general.architecture")),
+        b"general.architecture",
+        struct.pack(">IQ", 8, len("llama")),
+        b"llama",
+    ]
+)
+"""A file for machines with the other order of bytes, without a tensor."""
+
+
 def _fault(name: str, rule: str, follows: str, *edits: Edit, file: str = ONE) -> Fault:
     real = "llama-server" if follows else ""
     return Fault(name, "gguf", rule, edits, target=f"gguf/{file}", real=real, follows=follows)
@@ -25,7 +37,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("gguf-has-an-older-format", "gguf-file-in-old-format", "invalid magic characters: 'ggjt'", at(ONE, 0, b"ggjt")),
     _fault("gguf-has-version-one", "gguf-version-not-read", "GGUFv1 is no longer supported", at(ONE, 4, struct.pack("<I", 1))),
     _fault("gguf-has-a-version-of-the-future", "gguf-version-not-read", "only supports up to version 3", at(ONE, 4, struct.pack("<I", 9))),
-    _fault("gguf-is-big-endian", "weights-header-broken", "is there a mismatch between the host and model endianness", at(ONE, 4, struct.pack(">I", 3))),
+    _fault("gguf-is-big-endian", "gguf-big-endian", "is there a mismatch between the host and model endianness", write(ONE, TURNED)),
     _fault("gguf-architecture-is-unknown", "gguf-architecture-not-known", "unknown model architecture: 'lIama'", gguf_value(ONE, "general.architecture", b"lIama")),
     _fault("gguf-lacks-the-layer-count", "gguf-keys-of-model-missing", "key not found in model: llama.block_count", patch(ONE, b"llama.block_count", b"llama.block_qount")),
     _fault("gguf-lacks-the-context-length", "gguf-keys-of-model-missing", "key not found in model: llama.context_length", patch(ONE, b"llama.context_length", b"llama.context_lengtk")),

@@ -28,7 +28,7 @@ MOST_NEAREST = 60
 WANTED = {"vllm": "vllm", "sglang": "sglang", "llama-cpp": "llama.cpp"}
 """What `--for` may name, and the engine that it means."""
 JUDGED = {
-    "vllm": ("vllm serve",),
+    "vllm": ("vllm serve", "vllm api_server"),
     "sglang": ("sglang serve",),
     "llama.cpp": ("llama-server",),
     "tgi": ("text-generation-launcher",),

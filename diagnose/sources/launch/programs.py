@@ -28,7 +28,7 @@ class Launch(Struct, frozen=True):
 
 MODULES: dict[str, tuple[str, str]] = {
     "vllm.entrypoints.openai.api_server": ("vllm api_server", "vllm"),
-    "vllm.entrypoints.api_server": ("vllm api_server", "vllm"),
+    "vllm.entrypoints.api_server": ("vllm demo server", "vllm"),
     "vllm.entrypoints.cli.main": ("vllm", "vllm"),
     "vllm": ("vllm", "vllm"),
     "sglang.launch_server": ("sglang serve", "sglang"),

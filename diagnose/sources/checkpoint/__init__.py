@@ -16,6 +16,7 @@ from diagnose.sources import files, jsonfile
 from diagnose.sources.checkpoint import adapter, cache, consistency, generation, quantization, remote, rope, where
 from diagnose.sources.checkpoint import config as configs
 from diagnose.sources.checkpoint.layout import inner_model
+from diagnose.sources.checkpoint.lines import lines_of, placed
 from diagnose.sources.checkpoint.where import Found
 
 MOST_CONFIG = 16 << 20
@@ -72,7 +73,9 @@ def _of_files(found: Found, environ: Mapping[str, str], folder: str) -> Iterator
         yield from adapter.read(found, environ, folder)
     if config is not None and text is not None:
         yield Step(f"looking at the tensors in {found.folder[:300]}")
-        yield from quantization.facts(found, config, text, found.origin("config.json"))
+        lines = lines_of(os.path.join(found.folder, "config.json"))
+        told = quantization.facts(found, config, text, found.origin("config.json"))
+        yield from (one if one.origin != found.origin("config.json") else next(placed([one], lines)) for one in told)
     yield from _weights(found, config)
     if config is not None:
         yield from _cache_groups(found, config)
@@ -145,10 +148,11 @@ def _instead(path: str) -> str:
 def _of_config(found: Found, config: Mapping[str, Any], text: configs.Text) -> Iterator[Reading]:
     origin = found.origin("config.json")
     merged = configs.with_defaults(config, text)
-    yield from configs.facts(config, origin)
-    yield from rope.facts(text.value, merged, origin)
-    yield from consistency.facts(config, text, merged, origin)
-    yield from remote.facts(config, found, origin)
+    lines = lines_of(os.path.join(found.folder, "config.json"))
+    yield from placed(configs.facts(config, origin), lines)
+    yield from placed(rope.facts(text.value, merged, origin), lines)
+    yield from placed(consistency.facts(config, text, merged, origin), lines)
+    yield from placed(remote.facts(config, found, origin), lines)
 
 
 def _generation(found: Found, config: Mapping[str, Any] | None, text: configs.Text | None) -> Iterator[Reading]:
@@ -159,7 +163,8 @@ def _generation(found: Found, config: Mapping[str, Any] | None, text: configs.Te
     if loaded.error and not loaded.missing:
         yield Fact("generation.error", loaded.error[:300], origin, loaded.line)
     if isinstance(loaded.value, dict):
-        yield from generation.facts(loaded.value, config, text, origin)
+        path = os.path.join(found.folder, "generation_config.json")
+        yield from placed(generation.facts(loaded.value, config, text, origin), lines_of(path))
 
 
 def _weights(found: Found, config: Mapping[str, Any] | None) -> Iterator[Reading]:

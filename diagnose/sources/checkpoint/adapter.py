@@ -16,6 +16,7 @@ from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.places import bundled
 from diagnose.sources import jsonfile
 from diagnose.sources.checkpoint import where
+from diagnose.sources.checkpoint.lines import lines_of, placed
 from diagnose.sources.checkpoint.modules import Modules, modules_of
 from diagnose.sources.checkpoint.safetensors import Tensor, read_header
 from diagnose.sources.checkpoint.where import Found
@@ -43,7 +44,8 @@ def read(found: Found, environ: Mapping[str, str], folder: str) -> Iterator[Read
     value = loaded.value
     if not isinstance(value, dict):
         return
-    yield from config_facts(value, origin)
+    lines = lines_of(os.path.join(found.folder, "adapter_config.json"))
+    yield from placed(config_facts(value, origin), lines)
     tensors = _tensors(found, weights)
     yield from tensor_facts(value, tensors, found.origin(weights))
     yield from _against_base(value, tensors, found, environ, folder)

@@ -42,6 +42,8 @@ _OLD_MAGIC = {
 """As the number lies in a file, and as it is spelt."""
 _ALIKE = words("llama qwen2 qwen3 qwen3moe qwen2moe gemma gemma2 gemma3 phi3 olmo2 granite starcoder2 mistral3")
 """Architectures of which every layer has the same tensors."""
+_UNLIKE = words("deci eagle3 dflash gemma4-assistant wavtokenizer-dec qwen3tts pockettts t5 t5encoder")
+"""Architectures whose layers are counted in another way, or may be empty (pruned)."""
 _ATTENTION = ("attn_q.weight", "attn_k.weight", "attn_v.weight")
 _SPECIAL = ("bos", "eos", "eot", "unknown", "padding")
 _NUMBERS = (
@@ -350,12 +352,13 @@ def _tensors(parts: Sequence[tuple[str, Header]], first: Header, name: str) -> I
     embedding = tensors.get("token_embd.weight")
     if embedding is not None and len(embedding.shape) == 2:
         yield Fact("gguf.embedding_rows", embedding.shape[1], name)
-        yield Fact("gguf.embedding_columns", embedding.shape[0], name)
+        if architecture in _ALIKE:  # drafts may take the embedding of a wider model
+            yield Fact("gguf.embedding_columns", embedding.shape[0], name)
         yield Fact("model.vocab_size", embedding.shape[1], name)
     if architecture in _ALIKE:
         yield from _lacking(set(tensors), name)
-    if architecture != "deci":  # whose pruned layers may have no tensor at all
-        yield from _layers(set(tensors), first.number(f"{architecture}.block_count"), name)
+    if architecture not in _UNLIKE:
+        yield from _layers(set(tensors), first.number(f"{architecture}.block_count"), name, architecture in _ALIKE)
 
 
 def _lacking(names: set[str], name: str) -> Iterator[Fact]:
@@ -379,7 +382,7 @@ def _lacking(names: set[str], name: str) -> Iterator[Fact]:
         yield Fact("gguf.lacking_example", lacking[0][:100], name)
 
 
-def _layers(names: set[str], count: int | None, name: str) -> Iterator[Fact]:
+def _layers(names: set[str], count: int | None, name: str, alike: bool) -> Iterator[Fact]:
     there = {int(told[1]) for one in names if (told := re.match(r"blk\.(\d{1,5})\.", one))}
     if not there or not count or count > 10_000:
         return
@@ -387,4 +390,5 @@ def _layers(names: set[str], count: int | None, name: str) -> Iterator[Fact]:
     yield Fact("gguf.layers_missing", len(missing), name)
     if missing:
         yield Fact("gguf.layers_missing_numbers", ", ".join(map(str, missing[:20])), name)
-    yield Fact("gguf.layers_extra", sum(number >= count for number in there), name)
+    if alike:  # others may have layers besides that predict ahead
+        yield Fact("gguf.layers_extra", sum(number >= count for number in there), name)

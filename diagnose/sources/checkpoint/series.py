@@ -15,7 +15,7 @@ from msgspec import Struct
 from diagnose.sources import jsonfile
 from diagnose.sources.checkpoint.listing import Entry
 
-NUMBERED = re.compile(r"^(?P<stem>.+?)-?(?P<part>\d{5})-of-(?P<count>\d{5})(?P<suffix>(?:\.\w+)*\.\w+)$", re.ASCII)
+NUMBERED = re.compile(r"^(?P<stem>.+?)-?(?P<part>\d{5})-of-(?P<count>\d{5,6})(?P<suffix>(?:\.\w+)*\.\w+)$", re.ASCII)
 """The name of a part: stem, number, how many, ending."""
 MOST_INDEX = 64 << 20
 """The largest index that is read: one of 90,000 tensors has 9 MB."""
@@ -147,12 +147,11 @@ def _is_there(folder: str, name: str, names: set[str]) -> bool:
 
 def _without_index(kind: str, stem: str, here: list[str]) -> Series:
     """Numbered parts by their numbers; else the one file of its kind; else all that are there (vLLM takes them all)."""
-    groups: dict[tuple[str, int, str], dict[int, str]] = {}
+    groups: dict[tuple[str, str, str], dict[int, str]] = {}
     for name in here:
         told = NUMBERED.match(name)
         if told:
-            group = groups.setdefault((told["stem"], int(told["count"]), told["suffix"]), {})
-            group[int(told["part"])] = name
+            groups.setdefault((told["stem"], told["count"], told["suffix"]), {})[int(told["part"])] = name
     if groups:
         return _numbered(kind, stem, here, groups)
     for first in (stem, *_FIRST):
@@ -165,25 +164,22 @@ def _without_index(kind: str, stem: str, here: list[str]) -> Series:
     return Series(kind, tuple(here), standard=False) if here else Series()
 
 
-def _numbered(kind: str, stem: str, here: list[str], groups: dict[tuple[str, int, str], dict[int, str]]) -> Series:
+def _numbered(kind: str, stem: str, here: list[str], groups: dict[tuple[str, str, str], dict[int, str]]) -> Series:
     """The fullest group of the wanted stem; the parts of others are left over."""
-    key = max(groups, key=lambda one: (one[0] == stem, len(groups[one]) / max(one[1], 1), len(groups[one])))
+
+    def rank(one: tuple[str, str, str]) -> tuple[bool, float, int]:
+        return one[0] == stem, len(groups[one]) / max(int(one[1]), 1), len(groups[one])
+
+    key = max(groups, key=rank)
     parts = groups[key]
     first = 0 if 0 in parts else 1
-    prefix = next(iter(parts.values())).split(f"-of-{key[1]:05d}")[0][:-5]
+    end = f"-of-{key[1]}{key[2]}"
+    prefix = next(iter(parts.values())).removesuffix(end)[:-5]
     # a name can claim any count: of thousands the first gaps are enough
-    missing = [n for n in range(first, min(first + key[1], 2000)) if n not in parts]
-    return Series(
-        kind,
-        tuple(parts[n] for n in sorted(parts)),
-        None,
-        tuple(f"{prefix}{n:05d}-of-{key[1]:05d}{key[2]}" for n in missing),
-        (),
-        tuple(
-            name for other, group in groups.items() if other[0] == key[0] and other != key for name in group.values()
-        ),
-        unnamed=True,
-    )
+    missing = [n for n in range(first, min(first + int(key[1]), 2000)) if n not in parts]
+    others = [name for other, group in groups.items() if other[0] == key[0] and other != key for name in group.values()]
+    used = tuple(parts[n] for n in sorted(parts))
+    return Series(kind, used, None, tuple(f"{prefix}{n:05d}{end}" for n in missing), (), tuple(others), unnamed=True)
 
 
 def _with(series: Series, **values: object) -> Series:

@@ -82,6 +82,7 @@ WRAPPERS: tuple[str, ...] = (
 """Names that PEFT, Fabric, torch.compile, DDP, DeepSpeed and FSDP put into those of tensors. The longer go first."""
 
 _WORDS = (".layers.", ".h.", ".blocks.", ".layer.")
+_WEIGHTS = (".weight", ".bias", ".qweight", ".weight_packed")
 _LORA = (".lora_A.", ".lora_B.", ".base_layer.")
 _EXPERT = re.compile(r"\bexperts\.(\d{1,6})\.", re.ASCII)
 _OTHER = re.compile(
@@ -353,17 +354,17 @@ class _Comparison(Struct, frozen=True):
 
     def _incomplete(self) -> Iterator[Fact]:
         """A layer that lacks a tensor which others have, and has nothing else in its place."""
-        kinds = Counter(frozenset(rests) for rests in self.stack.layers.values())
+        # scales of quantization are left out: a layer that is not quantized lacks them by right
+        layers = {
+            n: frozenset(one for one in rests if one.endswith(_WEIGHTS)) for n, rests in self.stack.layers.items()
+        }
+        kinds = Counter(layers.values())
         yield Fact("shape.layers.alike", len(kinds) == 1, self.folder)
         fullest = max(kinds, key=len)
-        less = [number for number, rests in sorted(self.stack.layers.items()) if fullest > set(rests)]
+        less = [number for number, rests in sorted(layers.items()) if fullest > rests]
         if len(less) > kinds[fullest]:
             return
-        lacking = [
-            f"{self._base(number)}{rest}"
-            for number in less
-            for rest in sorted(fullest.difference(self.stack.layers[number]))
-        ]
+        lacking = [f"{self._base(number)}{rest}" for number in less for rest in sorted(fullest - layers[number])]
         yield Fact("shape.lacking", len(lacking), self.folder)
         if lacking:
             yield Fact("shape.lacking_example", lacking[0][:300], self.folder)

@@ -84,6 +84,14 @@ def test_a_tensor_that_one_layer_lacks_is_named(tmp_path: Path) -> None:
     assert told(tmp_path, tensors, num_hidden_layers=4)["shape.lacking"] == 0
 
 
+def test_a_layer_that_is_not_quantized_lacks_nothing(tmp_path: Path) -> None:
+    """Its scales are not missed."""
+    tensors = models.llama(4)
+    for n in range(1, 4):
+        tensors[f"model.layers.{n}.mlp.up_proj.weight_scale"] = ("F32", (1,))
+    assert told(tmp_path, tensors, num_hidden_layers=4)["shape.lacking"] == 0
+
+
 @pytest.mark.parametrize(
     ("config", "missing"),
     [

@@ -305,6 +305,15 @@ def test_odd_names_do_no_harm(model: Path) -> None:
     assert models.facts(model)["weights.files"] == 3
 
 
+def test_parts_are_counted_as_their_names_write_it(tmp_path: Path) -> None:
+    """From 0 or 1, with five or six digits."""
+    (tmp_path / "config.json").write_text("{}")
+    for n in (0, 2):
+        name = f"model-{n:05d}-of-000003.safetensors"
+        (tmp_path / name).write_bytes(models.safetensors({f"t{n}": ("F32", (1,))}))
+    assert models.problems(tmp_path) == {"model-00001-of-000003.safetensors": ("missing", True)}
+
+
 def test_numbers_in_names_are_not_believed(tmp_path: Path) -> None:
     """A part that says it is one of 99999 does not make as many facts."""
     (tmp_path / "config.json").write_text("{}")

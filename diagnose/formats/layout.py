@@ -67,7 +67,7 @@ def _report(diagnosis: Diagnosis) -> Iterator[Styled]:
     if diagnosis.unchecked:
         yield Styled("head", "Not checked")
         for item in diagnosis.unchecked:
-            yield from _wrapped("prose", f"{item.what}: {item.why}", "  - ", "    ")
+            yield from wrapped("prose", f"{item.what}: {item.why}", "  - ", "    ")
         yield Styled("prose", "")
 
 
@@ -76,12 +76,12 @@ def _checklist(areas: tuple[Area, ...]) -> Iterator[Styled]:
     for area in areas:
         first = f"{MARKS[area.status]} {area.name:<{width}}  "
         role = "faint" if area.status == "unchecked" else area.status
-        yield from _wrapped(role, area.summary, first, " " * len(first))
+        yield from wrapped(role, area.summary, first, " " * len(first))
     yield Styled("prose", "")
 
 
 def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
-    yield from _wrapped(cause.severity, cause.title, f"{MARKS[cause.severity]} ", "  ")
+    yield from wrapped(cause.severity, cause.title, f"{MARKS[cause.severity]} ", "  ")
     about = [
         cause.rule,
         cause.severity,
@@ -96,7 +96,7 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
     yield Styled("prose", "")
     yield Styled("head", "Why")
     for paragraph in _paragraphs(cause.why):
-        yield from _wrapped("prose", paragraph, "  ", "  ")
+        yield from wrapped("prose", paragraph, "  ", "  ")
     yield Styled("prose", "")
     yield Styled("head", "Fix")
     for number, fix in enumerate(cause.fix, start=1):
@@ -107,7 +107,7 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
     if cause.symptoms:
         yield Styled("head", "This explains")
         for symptom in cause.symptoms[:MOST_OTHERS]:
-            yield from _wrapped("prose", f"{symptom.title}{_where(symptom, several)}", "  - ", "    ")
+            yield from wrapped("prose", f"{symptom.title}{_where(symptom, several)}", "  - ", "    ")
         yield Styled("prose", "")
     if cause.study:
         yield from _study(cause.study)
@@ -167,7 +167,7 @@ def _shorten(text: str, most: int) -> str:
 
 
 def _fix(number: int, fix: Fix) -> Iterator[Styled]:
-    yield from _wrapped("prose", fix.do, f"  {number}. ", "     ")
+    yield from wrapped("prose", fix.do, f"  {number}. ", "     ")
     for row in fix.run.split("\n") if fix.run else ():
         yield Styled("command", f"       {row}")
     if fix.verify:
@@ -175,7 +175,7 @@ def _fix(number: int, fix: Fix) -> Iterator[Styled]:
         for row in fix.verify.split("\n"):
             yield Styled("command", f"       {row}")
     if fix.expect:
-        yield from _wrapped("prose", f"expect: {fix.expect}", "     ", "       ")
+        yield from wrapped("prose", f"expect: {fix.expect}", "     ", "       ")
 
 
 def _study(study: Study) -> Iterator[Styled]:
@@ -184,21 +184,21 @@ def _study(study: Study) -> Iterator[Styled]:
     tail = f", {rest} other" if rest else ""
     yield Styled("head", "How often")
     text = f"Only the symptom is certain. Of {study.count} studied failures with it ({study.name.split(' - ')[-1]}), the cause was: {', '.join(shares)}{tail}."
-    yield from _wrapped("prose", text, "  ", "  ")
+    yield from wrapped("prose", text, "  ", "  ")
     yield Styled("prose", "")
 
 
 def _others(others: list[Cause], several: bool, head: str) -> Iterator[Styled]:
     yield Styled("head", head)
     for cause in others[:MOST_OTHERS]:
-        yield from _wrapped(cause.severity, cause.title, f"{MARKS[cause.severity]} ", "  ")
+        yield from wrapped(cause.severity, cause.title, f"{MARKS[cause.severity]} ", "  ")
         place = ""
         if cause.evidence and cause.evidence[0].role != "fact":
             first = cause.evidence[0]
             place = f" · {first.origin}:{first.line}" if several else f" · line {first.line}"
         yield Styled("faint", f"  {cause.rule} · {_CERTAINTY[cause.certainty]}{place}")
         if cause.fix and cause.severity != "note":
-            yield from _wrapped("prose", f"{cause.fix[0].do}", "  → ", "    ")
+            yield from wrapped("prose", f"{cause.fix[0].do}", "  → ", "    ")
     if len(others) > MOST_OTHERS:
         yield Styled("faint", f"  and {len(others) - MOST_OTHERS} more (all of them: --format json)")
     yield Styled("faint", "  llmdoctor explain RULE tells more of each")
@@ -222,7 +222,7 @@ def _next(advice: tuple[Advice, ...]) -> Iterator[Styled]:
         return
     yield Styled("head", "What would settle it")
     for item in advice:
-        yield from _wrapped("prose", item.what, "  - ", "    ")
+        yield from wrapped("prose", item.what, "  - ", "    ")
         if item.run:
             yield Styled("command", f"      {item.run}")
     yield Styled("prose", "")
@@ -232,7 +232,7 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(part.split()) for part in text.strip().split("\n\n") if part.strip()]
 
 
-def _wrapped(role: str, text: str, first: str, rest: str) -> Iterator[Styled]:
+def wrapped(role: str, text: str, first: str, rest: str) -> Iterator[Styled]:
     for row in textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     ):

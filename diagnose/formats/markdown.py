@@ -30,7 +30,7 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
         yield ""
         for cause in others:
             place = f", line {cause.evidence[0].line}" if cause.evidence and cause.evidence[0].line else ""
-            yield f"- **{_plain(cause.title)}** (`{cause.rule}`, {cause.certainty}{place})"
+            yield f"- **{plain(cause.title)}** (`{cause.rule}`, {cause.certainty}{place})"
         yield ""
     if not whole and not diagnosis.areas:
         yield f"### No known failure in {diagnosis.lines:,} lines"
@@ -43,10 +43,10 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
         yield "#### What would settle it"
         yield ""
         for advice in diagnosis.advice:
-            yield f"- {_plain(advice.what)}" + (f": {_code(advice.run)}" if advice.run else "")
+            yield f"- {plain(advice.what)}" + (f": {_code(advice.run)}" if advice.run else "")
         yield ""
     for unchecked in diagnosis.unchecked:
-        yield f"- not checked: {_plain(unchecked.what)}: {_plain(unchecked.why)}"
+        yield f"- not checked: {plain(unchecked.what)}: {plain(unchecked.why)}"
     yield ""
     read = f", {diagnosis.lines:,} lines read" if diagnosis.origins else ""
     yield f"<sub>llmdoctor {diagnosis.tool}{read}</sub>"
@@ -56,28 +56,28 @@ def _checklist(areas: tuple[Area, ...]) -> Iterator[str]:
     yield "| | | |"
     yield "|---|---|---|"
     for area in areas:
-        yield f"| {MARKS[area.status]} | {area.name} | {_plain(area.summary).replace('|', '&#124;')} |"
+        yield f"| {MARKS[area.status]} | {area.name} | {plain(area.summary).replace('|', '&#124;')} |"
     yield ""
 
 
 def _cause(cause: Cause) -> Iterator[str]:
-    yield f"### {_plain(cause.title)}"
+    yield f"### {plain(cause.title)}"
     yield ""
     ranks = f", ranks {visible(ranges(cause.ranks))}" if cause.ranks else ""
     yield f"`{cause.rule}` · {cause.severity} · {cause.certainty}{ranks}"
     yield ""
     yield from _evidence(cause.evidence[:3])
-    yield "**Why.** " + _plain(" ".join(cause.why.split()))
+    yield "**Why.** " + plain(" ".join(cause.why.split()))
     yield ""
     yield "**Fix**"
     yield ""
     for number, fix in enumerate(cause.fix, start=1):
-        yield f"{number}. {_plain(fix.do)}"
+        yield f"{number}. {plain(fix.do)}"
         for command in (fix.run, fix.verify):
             if command:
                 yield from (f"   {row}" for row in _fenced(command, "sh"))
         if fix.expect:
-            yield f"   Expect: {_plain(fix.expect)}"
+            yield f"   Expect: {plain(fix.expect)}"
     if cause.restart and any(item.role != "fact" for item in cause.evidence):
         yield ""
         yield "A restart may help." if cause.restart == "may-help" else "A restart cannot help."
@@ -87,7 +87,7 @@ def _cause(cause: Cause) -> Iterator[str]:
         yield ""
         for symptom in cause.symptoms:
             places = [f"line {item.line}" for item in symptom.evidence[:1]] + ranks_told(symptom.ranks)
-            yield f"- {_plain(symptom.title)}" + (f" ({', '.join(places)})" if places else "")
+            yield f"- {plain(symptom.title)}" + (f" ({', '.join(places)})" if places else "")
         yield ""
     if cause.study:
         shares = ", ".join(f"{share.count} {share.name.split(' - ')[-1]}" for share in cause.study.causes[:4])
@@ -98,7 +98,7 @@ def _cause(cause: Cause) -> Iterator[str]:
 def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
     for item in evidence:
         yield (
-            f"{_plain(item.origin) if item.origin != '-' else 'input'}, line {item.line}:"
+            f"{plain(item.origin) if item.origin != '-' else 'input'}, line {item.line}:"
             if item.role != "fact"
             else "known:"
         )
@@ -122,7 +122,7 @@ def _code(text: str) -> str:
     return f"{mark}{pad}{visible(' '.join(text.split()))}{pad}{mark}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is: no HTML, no links, no mentions of people. Code between backquotes stays code."""
     parts = _CODE_SPAN.split(visible(" ".join(text.split())))
     for index in range(0, len(parts), 3):

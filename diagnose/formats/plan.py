@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from diagnose.formats.layout import Styled, visible
-from diagnose.formats.layout import _wrapped as wrapped
-from diagnose.formats.markdown import _plain as markdown_text
+from diagnose.formats.layout import Styled, visible, wrapped
+from diagnose.formats.markdown import plain as markdown_text
 from diagnose.plan.structs import Load, Part, Plan
 
 _FILLS = ("█", "▓", "▒", "░", "▚", "▞", "▤", "▥")

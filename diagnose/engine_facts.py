@@ -37,6 +37,13 @@ JUDGED = {
 }
 """The programs whose flags the tables hold; of other programs of an engine nothing is said."""
 PARSERS = {"tool_call_parser": ("tool_parsers", "tool_parser_plugin"), "reasoning_parser": ("reasoning_parsers", "reasoning_parser_plugin")}  # fmt: skip
+VALIDATED = {
+    "quantization": "quantization",
+    "kv_cache_dtype": "kv_cache_dtypes",
+    "attention_backend": "attention_backends",
+    "load_format": "load_formats",
+}
+"""vLLM's flags whose values are checked behind the parser, and the list of names that counts."""
 APPENDED = frozenset({"middleware", "lora", "lora_scaled", "override_kv", "control_vector", "logit_bias", "override_tensor", "spec_type", "lora_modules"})  # fmt: skip
 """Flags that may be given several times."""
 EQUALS: tuple[dict[str, str], ...] = (
@@ -375,13 +382,26 @@ def _choice(found: Judged, table: Table, one: Given, hit: Hit, values: list[str]
             return
         choices = table.names(kind, at)
         span_of = table.document.names.get(kind, {}).get
-    elif not choices and name == "quantization" and found.engine == "vllm":
-        choices = table.names("quantization", at)
-        span_of = table.document.names.get("quantization", {}).get
+    elif not choices and name in VALIDATED and found.engine == "vllm":
+        kind = VALIDATED[name]
+        choices = table.names(kind, at)
+        span_of = table.document.names.get(kind, {}).get
+        values = [value.upper() if name == "attention_backend" else value.lower() for value in values]
+        values = [value for value in values if value != "AUTO"]
     if not choices:
         return
     wrong = next((value for value in values if value not in choices and value not in ("", "None", "set")), None)
     if wrong is None:
+        return
+    span = span_of(wrong)
+    since = table.since(span) if span else ""
+    place = table.place(since) if since else None
+    younger = place is not None and place > at
+    if span and not younger and not table.choices(hit.flag, at):
+        # a name that was taken out of the engine: a plugin may bring it back, and the parser itself takes any
+        found.add(f"launch.dropped_choice.{one.number}.flag", one.flag, one.line)
+        found.add(f"launch.dropped_choice.{one.number}.value", wrong[:80], one.line)
+        found.add(f"launch.dropped_choice.{one.number}.until", table.until(span), one.line)
         return
     key = f"launch.bad_choice.{one.number}"
     found.add(f"{key}.flag", one.flag, one.line)
@@ -390,12 +410,9 @@ def _choice(found: Judged, table: Table, one: Given, hit: Hit, values: list[str]
     close = get_close_matches(wrong.lower(), [c.lower() for c in choices], 1, 0.6)
     found.add(f"{key}.nearest", next((c for c in choices if close and c.lower() == close[0]), ""), one.line)
     found.add(f"{key}.choices", ", ".join(choices)[:600], one.line)
-    span = span_of(wrong)
     if span:
-        first = table.since(span)
-        place = table.place(first) if first else None
-        found.add(f"{key}.since", first if place is not None and place > at else "", one.line)
-        found.add(f"{key}.until", table.until(span) if not (place is not None and place > at) else "", one.line)
+        found.add(f"{key}.since", since if younger else "", one.line)
+        found.add(f"{key}.until", "" if younger else table.until(span), one.line)
 
 
 def _twice(found: Judged, given: list[Given]) -> None:

@@ -197,8 +197,33 @@ class VllmReader:
             ),
             "reasoning_parsers": self._parsers(("vllm/reasoning/",), "_REASONING_PARSERS_TO_REGISTER"),
             "quantization": self._quantization(),
+            "kv_cache_dtypes": self._literal("vllm.config.cache", "CacheDType"),
+            "attention_backends": self._members(),
+            "load_formats": self._literal("vllm.model_executor.model_loader", "_LOAD_FORMAT_TO_MODEL_LOADER"),
             **self._keys(),
         }
+
+    def _literal(self, module_name: str, name: str) -> set[str]:
+        """The values of a Literal, or the keys of a dictionary."""
+        module = self.tree.module(module_name)
+        value = self.tree.value(module, module.assigned.get(name)) if module else UNKNOWN
+        return {str(item) for item in value} if isinstance(value, (list, dict)) else set()
+
+    def _members(self) -> set[str]:
+        """The names of the attention backends: the members of their enumeration."""
+        for module_name in ("vllm.v1.attention.backends.registry", "vllm.attention.backends.registry"):
+            module = self.tree.module(module_name)
+            node = module.classes.get("AttentionBackendEnum") if module else None
+            if node is not None:
+                names = [
+                    t.id
+                    for item in node.body
+                    if isinstance(item, ast.Assign)
+                    for t in item.targets
+                    if isinstance(t, ast.Name)
+                ]
+                return {name for name in names if name.isupper() and not name.startswith("_")}
+        return set()
 
     def _keys(self) -> dict[str, set[str]]:
         """The keys of each flag that takes a configuration as JSON, where the release refuses any other.

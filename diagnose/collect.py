@@ -64,7 +64,7 @@ def completed(case: Case) -> Case:
 
     read = tuple(fact for fact in case.facts if not is_derived(fact))
     facts = read + compat.complete(read)
-    if any(fact.name.startswith(("model.", "launch.program", "launch.given.", "deploy.")) for fact in read):
+    if any(fact.name.startswith(("model.", "launch.program", "launch.given.", "deploy.", "wanted.")) for fact in read):
         facts = _of_a_model(facts)
     return replace(case, facts=facts)
 

@@ -690,6 +690,7 @@ MODEL: tuple[FactKind, ...] = (
         ("model.attention", "text", "mha, gqa, mqa, mla, hybrid or none"),
         ("model.quantization", "text", "quant_method of the quantization config: gptq, awq, fp8, compressed-tensors, ...; none: plain weights"),
         ("model.quantization_bits", "number", "bits of a quantized weight"),
+        ("model.quantization_block", "number", "side of the square blocks that share one scale"),
         ("model.quantization_group", "number", "weights that share one scale; -1: a whole row"),
         ("model.remote_code", "flag", "whether config.json names code of its own (auto_map)"),
         ("model.is_encoder_decoder", "flag", "whether the model has an encoder beside its decoder"),

@@ -24,8 +24,8 @@ DEEP_SECONDS = 600.0
 class Request(Struct, frozen=True):
     """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`.
 
-    `model` is a path or Hub id (empty: the one that `command` or `files` name), `draft` that of a draft model, `command`
-    the arguments that start an engine, `files` manifests that do. `online` asks the Hub too. Without `machine` only model and command are looked at.
+    `model` is a path or Hub id (empty: the one that `command` or `files` name), `revision` its branch, tag or commit,
+    `draft` a draft model, `command` the arguments that start an engine, `files` manifests that do. `online` asks the Hub too. Without `machine` only model and command are looked at.
     """
 
     environ: Mapping[str, str]
@@ -34,6 +34,7 @@ class Request(Struct, frozen=True):
     wanted: str = ""
     deep: bool = False
     model: str = ""
+    revision: str = ""
     draft: str = ""
     command: Sequence[str] = ()
     files: Sequence[str] = ()
@@ -105,15 +106,28 @@ def _launch(request: Request) -> Source:
 
 def _as_launched(request: Request, facts: Mapping[str, Fact]) -> Request:
     """The request with what the launch command says of it: the model and the interpreter, where none were named."""
-    cache = _text(facts, "deploy.cache_path")
     return replace(
         request,
-        environ={**request.environ, "HF_HUB_CACHE": cache} if cache else request.environ,
+        environ=_environ(request.environ, facts),
+        revision=_text(facts, "launch.revision"),
         model=request.model or _launched(facts, "launch.model", "deploy.model_path"),
         draft=_launched(facts, "launch.draft_model"),
         python=request.python or _text(facts, "launch.python"),
         machine=request.machine and not _is_elsewhere(facts),
     )
+
+
+def _environ(environ: Mapping[str, str], facts: Mapping[str, Fact]) -> Mapping[str, str]:
+    """The variables with which a model is looked for: those of the command go before those of the shell.
+
+    Of a container only the cache that is mounted into it counts: its own paths are not those of this machine.
+    """
+    if _text(facts, "launch.contained") == "True":
+        cache = _text(facts, "deploy.cache_path")
+        return {**environ, "HF_HUB_CACHE": cache} if cache else environ
+    head, secret = "launch.env.", "set"  # a secret's value is not told
+    told = {name[len(head) :]: str(fact.value) for name, fact in facts.items() if name.startswith(head)}
+    return {**environ, **{name: value for name, value in told.items() if value != secret}}
 
 
 def _is_elsewhere(facts: Mapping[str, Fact]) -> bool:
@@ -165,7 +179,7 @@ def _of_model(request: Request) -> list[Source]:
 
     model, environ, folder = request.model, request.environ, request.folder
     return [
-        Source("model files", lambda: checkpoint.read(model, environ, folder, request.online), 20),
+        Source("model files", lambda: checkpoint.read(model, environ, folder, request.online, request.revision), 20),
         Source("tokenizer", lambda: tokenizer.read(model, environ, folder), 20),
     ]
 

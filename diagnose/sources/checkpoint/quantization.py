@@ -137,6 +137,9 @@ def _settings(told: Mapping[str, Any], method: str, origin: str) -> Iterator[Fac
     group = _whole(told.get("group_size", told.get("q_group_size")))
     if group is not None:
         yield Fact("model.quantization_group", group, origin)
+    block = told.get("weight_block_size")
+    if isinstance(block, list) and len(block) == 2 and block[0] == block[1] and (side := _whole(block[0])):
+        yield Fact("model.quantization_block", side, origin)
     if isinstance(told.get("desc_act"), bool):
         yield Fact("quantization.act_order", told["desc_act"], origin)
 

@@ -31,6 +31,7 @@ lint: $(STAMP)            ## ruff, mypy --strict, and the rules' own linter
 bench: $(STAMP)           ## start-up, throughput and check, as ratios
 	$(BIN)/python tests/benchmarks/run.py
 	$(BIN)/python tests/benchmarks/check.py
+	$(BIN)/python tests/benchmarks/model.py
 
 environments: $(STAMP)    ## check environments built of real wheels, healthy and broken ones
 	$(BIN)/python tests/environments/build.py

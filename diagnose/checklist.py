@@ -53,10 +53,15 @@ def _line(name: str, values: Mapping[str, Value], findings: Sequence[Finding], w
 
 
 def area_of_finding(finding: Finding) -> str:
-    """Where a finding belongs: the area of the fact that its rule asks for first, or of the probe whose text it is in."""
+    """Where a finding belongs: the area of the fact that its rule asks for first, or of the probe whose text it is in.
+
+    Which engine it is only says where a rule holds.
+    """
     if finding.events:
         return "kernel log" if finding.events[0].origin == "kernel log" else "imports"
-    return next((area for text in finding.rule.match.facts if (area := area_of(parse(text).name))), "")
+    names = [parse(text).name for text in finding.rule.match.facts]
+    telling = [name for name in names if name not in ("engine.name", "launch.engine_version")] or names
+    return next((area for name in telling if (area := area_of(name))), "")
 
 
 def _why_not(name: str, case: Case) -> str:

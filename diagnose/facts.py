@@ -1005,7 +1005,7 @@ TOKENIZER: tuple[FactKind, ...] = (
         ("tokenizer.model_max_length_text", "text", "model_max_length, where it is no number"),
         ("tokenizer.merges_unknown", "number", "merges of merges.txt whose result is not in vocab.json"),
         ("tokenizer.merges_example", "text", "the first of them"),
-        ("tokenizer.bytes_missing", "number", "bytes that a byte-level vocabulary has no piece for"),
+        ("tokenizer.bytes_missing", "number", "bytes of text that a byte-level vocabulary has no piece for"),
         ("tokenizer.bytes_missing_example", "text", "letters of such bytes"),
         ("tokenizer.extra_special_tokens", "text", "list (transformers 5) or names: how extra_special_tokens are written"),
         ("tokenizer.add_bos_token", "flag", "add_bos_token of tokenizer_config.json"),

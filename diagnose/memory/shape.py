@@ -137,6 +137,10 @@ def shape(config: Mapping[str, Any]) -> Shape | None:
     own = {key: value for key, value in part.items() if isinstance(key, str)}
     values |= {key: value for key, value in own.items() if value is not None or key in ("sliding_window",)}
     _rename(values, own, entry.get("names", {}) if entry else {})
+    if (
+        kind == "bloom" and own.get("n_embed") is not None
+    ):  # it goes before hidden_size, whose default is no published one
+        values["hidden_size"] = own["n_embed"]
     if nested and isinstance(config.get("tie_word_embeddings"), bool) and "tie_word_embeddings" not in own:
         values["tie_word_embeddings"] = config["tie_word_embeddings"]
     elif nested and "tie_word_embeddings" not in own and outer in table:

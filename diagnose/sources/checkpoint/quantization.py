@@ -171,7 +171,7 @@ def _scales(found: Found, seen: Seen) -> Iterator[Fact]:
             return
         for tensor in header.tensors:
             head, _, last = tensor.name.rpartition(".")
-            if last in ("scales", "weight_scale", "weight_scale_inv"):
+            if "scale" in last:  # scales, weight_scale_inv, scale (DeepSeek V4), qscale_weight (Mistral's own form)
                 scaled.add(head)
             elif last in ("qweight", "weight_packed") or (last == "weight" and tensor.dtype.startswith("F8_E4M3")):
                 packed[head] = None

@@ -215,8 +215,8 @@ def _stops(end: str, origin: str, known: Files, found: Vocabulary, names: Mappin
     is_eos = names.get("eos") == end
     if ids and number is None:
         return
-    if not file and not names.get("eos"):
-        return
+    if not file and (not names.get("eos") or "config.json" not in known.names):
+        return  # an adapter stops where its base does
     by_id = number in ids if ids else is_eos
     place = "everywhere" if by_id else "engines" if is_eos else "nowhere"
     yield Fact("template.turn_end_stops", place, known.origin(file) if file else origin)

@@ -182,10 +182,19 @@ def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         yield from _against_sentencepiece(known, vocabulary)
 
 
+MOLMO_ROWS = 128
+"""Rows that Molmo has behind those of its vocabulary, for marks of pictures."""
+
+
 def rows_of(known: Files) -> int | None:
-    """How many rows the embedding has by config.json."""
+    """How many rows the embedding has by config.json; some models keep those of added tokens in a table of their own."""
     rows = known.language_model.get("vocab_size", known.model.get("vocab_size"))
-    return rows if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 else None
+    if not isinstance(rows, int) or isinstance(rows, bool) or rows <= 0:
+        return None
+    more = known.language_model.get("additional_vocab_size", known.model.get("additional_vocab_size"))
+    if known.model.get("model_type") == "molmo":  # its own code sets it, modeling_molmo.py
+        more = MOLMO_ROWS
+    return rows + more if isinstance(more, int) and not isinstance(more, bool) and more > 0 else rows
 
 
 def _sizes(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
@@ -274,7 +283,10 @@ def _merges(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
 
 
 def _bytes(vocabulary: Vocabulary) -> Iterator[Reading]:
-    """Whether a byte-level vocabulary has every byte: text with one that is not there loses it without a word."""
+    """Whether a byte-level vocabulary has every byte that text holds: text with one that is not there loses it.
+
+    Vocabularies learned from text lack those that no text has: no letter is written with them, or none that is assigned.
+    """
     document = vocabulary.document
     if document is not None and not mentions(document.pre_tokenizer, "type", "ByteLevel"):
         return
@@ -288,9 +300,15 @@ def _bytes(vocabulary: Vocabulary) -> Iterator[Reading]:
 
 
 def _byte_letters() -> list[str]:
-    """The letters that stand for the 256 bytes: those that print, and for the others those from U+0100 on."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    return [chr(number) for number in plain] + [chr(256 + at) for at in range(256 - len(plain))]
+    """The letters that stand for bytes of text: those that print for themselves, the others are from U+0100 on.
+
+    Left out are control characters and bytes that begin no assigned letter of UTF-8 (C0, C1, F1, F2, F4 and above).
+    """
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [number for number in range(256) if number not in plain]
+    letters = {number: chr(number) if number in plain else chr(256 + others.index(number)) for number in range(256)}
+    text = (0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0xC0), *range(0xC2, 0xF1))
+    return [letters[number] for number in text]
 
 
 def _against_vocab_json(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:

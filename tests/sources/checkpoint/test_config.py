@@ -41,6 +41,7 @@ def test_a_plain_config_tells_its_numbers() -> None:
     ("value", "wanted"),
     [
         ({"model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}, {"hidden_size": 32, "layers": 3, "heads": 4, "kv_heads": 4, "positions": 64, "attention": "mha"}),
+        ({"model_type": "bloom", "n_embed": 14336, "n_layer": 70, "num_attention_heads": 112}, {"hidden_size": 14336, "layers": 70, "heads": 112, "head_dim": 128}),
         ({"model_type": "falcon", "hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 2, "multi_query": True}, {"kv_heads": 1, "attention": "mqa"}),
         ({"model_type": "chatglm", "hidden_size": 64, "num_attention_heads": 8, "num_layers": 2, "multi_query_attention": True, "multi_query_group_num": 2, "kv_channels": 8, "padded_vocab_size": 99}, {"kv_heads": 2, "head_dim": 8, "vocab_size": 99, "layers": 2}),
         ({"model_type": "deepseek_v3", "hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 2, "kv_lora_rank": 16}, {"attention": "mla"}),

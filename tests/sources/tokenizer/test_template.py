@@ -141,6 +141,12 @@ def test_who_stops_at_the_end_of_a_turn_is_told(
     assert facts(folder(tmp_path, **files))["template.turn_end_stops"] == place
 
 
+def test_where_an_adapter_stops_is_its_base_s_to_say(tmp_path: Path) -> None:
+    """Without a config nothing is known of what ends an answer."""
+    files = {"config_json": None, "generation_config_json": None, "tokenizer_config_json": config(eos_token="<|endoftext|>")}  # fmt: skip
+    assert "template.turn_end_stops" not in facts(folder(tmp_path, **files))
+
+
 def test_the_token_that_begins_a_text_is_counted(tmp_path: Path) -> None:
     """Printed once, or twice."""
     begin = {"bos_token": "<|endoftext|>"}

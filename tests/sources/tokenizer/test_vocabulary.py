@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sources.tokenizer.made import byte_level, config, facts, folder, sentencepiece, token
+from tests.sources.tokenizer.made import byte_letters, byte_level, config, facts, folder, sentencepiece, token
 
 
 def test_sizes_are_told_with_the_rows_of_the_model(tmp_path: Path) -> None:
@@ -170,6 +170,10 @@ def test_a_byte_that_is_not_there_is_told(tmp_path: Path) -> None:
     told = facts(folder(tmp_path, vocab_json=vocab, **files))
     assert (told["tokenizer.bytes_missing"], told["tokenizer.bytes_missing_example"]) == (1, "!")
     assert facts(folder(tmp_path))["tokenizer.bytes_missing"] == 0
+    for number in (0x03, 0x1E, 0x7F, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)):  # as Falcon's and StarCoder's
+        del vocab[byte_letters()[number]]
+    told = facts(folder(tmp_path, vocab_json=vocab, **files))
+    assert (told["tokenizer.bytes_missing"], told["tokenizer.bytes_missing_example"]) == (1, "!")
     assert "tokenizer.bytes_missing" not in facts(folder(tmp_path, vocab_json={"<unk>": 0, "hello": 1}, **files))
 
 
@@ -178,3 +182,11 @@ def test_merges_of_another_vocabulary_are_told(tmp_path: Path) -> None:
     vocab = byte_level()["model"]["vocab"]
     told = facts(folder(tmp_path, tokenizer_json=None, vocab_json=vocab, merges_txt="#version: 0.2\nt h\nq u\n"))
     assert (told["tokenizer.merges_unknown"], told["tokenizer.merges_example"]) == (1, "q u")
+
+
+def test_rows_beside_the_vocabulary_s_count(tmp_path: Path) -> None:
+    """Idefics and Molmo keep the rows of added tokens in a table of their own."""
+    model = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 259}
+    assert facts(folder(tmp_path, config_json=model))["tokenizer.ids_outside"] == 2
+    for more in ({"model_type": "idefics", "additional_vocab_size": 2}, {"model_type": "molmo"}):
+        assert facts(folder(tmp_path, config_json={**model, **more}))["tokenizer.ids_outside"] == 0

@@ -256,7 +256,7 @@ GEMMA3 = Family(
         "attn_logit_softcapping": None,
         "bos_token_id": 2,
         "cache_implementation": "hybrid",
-        "eos_token_id": [1, 5],
+        "eos_token_id": [1, 6],
         "final_logit_softcapping": None,
         "head_dim": 16,
         "hidden_activation": "gelu_pytorch_tanh",
@@ -272,7 +272,7 @@ GEMMA3 = Family(
         "sliding_window_pattern": 2,
         **{key: value for key, value in SIZES.items() if key != "hidden_act"},
     },
-    lambda: _pieces(320, {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>"}, "<bos>", "<start_of_turn>", "<end_of_turn>", prefix=False),
+    lambda: _pieces(320, {"pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>"}, "<bos>", "<mask>", "<start_of_turn>", "<end_of_turn>", prefix=False),
     {
         "add_bos_token": True,
         "add_eos_token": False,
@@ -288,7 +288,7 @@ GEMMA3 = Family(
         "unk_token": "<unk>",
         "use_default_system_prompt": False,
     },
-    {"bos_token_id": 2, "cache_implementation": "hybrid", "do_sample": True, "eos_token_id": [1, 5], "pad_token_id": 0, "top_k": 64, "top_p": 0.95},
+    {"bos_token_id": 2, "cache_implementation": "hybrid", "do_sample": True, "eos_token_id": [1, 6], "pad_token_id": 0, "top_k": 64, "top_p": 0.95},
     "turns",
 )  # fmt: skip
 PHI3 = Family(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.models.judging import case_of, diagnosis_of
+
 pytestmark = pytest.mark.real
 
 FOLDERS = Path(__file__).parent.parent / "models" / "folders"
@@ -56,3 +58,20 @@ def test_the_adapter_changes_the_answer(real_python: str) -> None:
     )
     assert not report["problem"]
     assert report["answer"]
+
+
+def test_what_transformers_saves_anew_is_told_healthy(real_python: str, tmp_path: Path) -> None:
+    """Model and tokenizer, loaded and saved by the installed release, give no error and no warning."""
+    names = sorted(folder.name for folder in FOLDERS.iterdir() if folder.name not in (*ENGINES_ONLY, "fp8"))
+    script = (
+        "import sys\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "for name in sys.argv[3:]:\n"
+        "    for kind in (AutoModelForCausalLM, AutoTokenizer):\n"
+        "        kind.from_pretrained(f'{sys.argv[1]}/{name}').save_pretrained(f'{sys.argv[2]}/{name}')\n"
+    )
+    command = [real_python, "-c", script, str(FOLDERS), str(tmp_path), *names]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    assert not run.returncode, run.stderr
+    for name in names:
+        told = diagnosis_of(case_of(tmp_path, name)).diagnoses
+        assert not [(name, cause.rule, cause.title) for cause in told if cause.severity != "note"]

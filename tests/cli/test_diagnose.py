@@ -274,9 +274,13 @@ def test_any_locale(home: Path) -> None:
 
 def test_formats(home: Path) -> None:
     """Each format is written as asked for."""
-    assert run_doctor(home, "diagnose", "--format", "markdown", text=TEXT).stdout.startswith(b"### The title of a-cause")
+    assert run_doctor(home, "diagnose", "--format", "markdown", text=TEXT).stdout.startswith(
+        b"### The title of a-cause"
+    )
     assert rules_in(run_doctor(home, "diagnose", "--format", "json", text=TEXT).stdout) == ["a-cause"]
-    assert run_doctor(home, "diagnose", "--format", "text", text=TEXT).stdout.decode().startswith("✗ The title of a-cause")
+    assert (
+        run_doctor(home, "diagnose", "--format", "text", text=TEXT).stdout.decode().startswith("✗ The title of a-cause")
+    )
 
 
 def test_version_and_help(home: Path) -> None:

@@ -28,7 +28,7 @@ def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     known = {fact.name: fact for fact in facts}
     if "model.kind" not in known and "model.type" not in known and "model.quantization" not in known:
         return ()
-    told = [*_type(known), *_quantization(known)]
+    told = [*_type(known), *_guessed(known), *_quantization(known)]
     told += _code(known | {fact.name: fact for fact in told})
     return tuple(fact for fact in told if fact.name not in known)
 
@@ -54,6 +54,19 @@ def _type(known: dict[str, Fact]) -> Iterator[Fact]:
         yield Fact("model.type_since", row["since"], origin, fact.line)
     if row.get("until"):
         yield Fact("model.type_until", row["until"], origin, fact.line)
+
+
+def _guessed(known: dict[str, Fact]) -> Iterator[Fact]:
+    """Whether transformers before 5 finds the type that config.json leaves out in what the model was asked for by."""
+    told, asked, version = (
+        known.get(name) for name in ("config.has_model_type", "model.asked", "transformers.version")
+    )
+    if told is None or told.value is not False:
+        return
+    old = version is not None and str(version.value).split(".")[0] in ("3", "4")
+    name = str(asked.value) if asked is not None else ""
+    guessed = old and any(str(row["type"]) in name for row in compat.model_type_rows())
+    yield Fact("model.type_guessed", guessed, "dataset/compat/model_types.json", told.line)
 
 
 def _code(known: dict[str, Fact]) -> Iterator[Fact]:

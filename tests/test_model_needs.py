@@ -73,3 +73,15 @@ def test_without_a_model_nothing_is_told() -> None:
     assert not [
         name for name in told({"transformers.version": "5.3.0"}) if name.startswith(("model.", "quantization."))
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "guessed"),
+    [("4.57.3", "./prot_bert", True), ("5.24.0", "./prot_bert", False), ("4.57.3", "./mine", False), (None, "./prot_bert", False)],
+)  # fmt: skip
+def test_an_old_transformers_guesses_a_type_from_the_name(version: str | None, asked: str, guessed: bool) -> None:
+    """Release 5 no longer does; of an unknown release nothing is taken for granted."""
+    facts = {"model.kind": "folder", "config.has_model_type": False, "model.asked": asked}
+    installed = {"transformers.version": version} if version else {}
+    assert told(facts | installed)["model.type_guessed"] is guessed
+    assert "model.type_guessed" not in told({"model.kind": "folder", "config.has_model_type": True})

@@ -91,7 +91,7 @@ def _one(name: str, written: Written, known: Files, vocabulary: Vocabulary, rows
         yield Fact(f"special.{name}.id", min(number, 1 << 40), vocabulary.origin or origin)
         if rows is not None:
             yield Fact(f"special.{name}.outside", number >= rows, vocabulary.origin or origin)
-    elif vocabulary.ordinary and vocabulary.kind in ("tokenizer.json", "sentencepiece", "vocab"):
+    elif vocabulary.ordinary and vocabulary.holds_all():
         yield Fact(f"special.{name}.not_in_vocabulary", True, origin)
     token = vocabulary.added.get(written.text)
     if token is not None and vocabulary.document is not None:
@@ -118,7 +118,7 @@ def _stops(known: Files, vocabulary: Vocabulary, rows: int | None, names: dict[s
         return
     origin = known.origin(file)
     yield Fact("special.eos.stop_ids", ", ".join(map(str, ids))[:200], origin)
-    if vocabulary.document is None and vocabulary.kind != "sentencepiece":
+    if vocabulary.document is None and not (vocabulary.kind == "sentencepiece" and vocabulary.holds_all()):
         return
     by_id = {number: text for text, number in vocabulary.ordinary.items()}
     marks = {token.id: token.text for token in vocabulary.added.values()}

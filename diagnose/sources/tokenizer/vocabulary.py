@@ -20,6 +20,15 @@ MOST_MERGES = 64 << 20
 _MISTRAL = ("mistral", "mistral3", "voxtral", "ministral", "pixtral")
 """Model types whose tokenizer.json transformers suspects of the wrong pattern."""
 
+WITHOUT_MERGES = frozenset(
+    "Wav2Vec2CTC Wav2Vec2 Wav2Vec2PhonemeCTC Mgpstr FastSpeech2Conformer Marian Vits M2M100 Speech2Text Pop2Piano".split()  # noqa: SIM905
+)
+"""Tokenizer classes of transformers, without their ending, whose vocab.json stands alone or beside SentencePiece models."""
+_TYPES_WITHOUT_MERGES = frozenset(
+    """wav2vec2 wav2vec2-conformer wav2vec2-bert hubert wavlm unispeech unispeech-sat data2vec-audio sew sew-d mctct
+    mgp-str fastspeech2_conformer marian vits m2m_100 speech_to_text pop2piano""".split()  # noqa: SIM905
+)
+
 
 class Vocabulary(Struct, frozen=True):
     """What is known of the ids. `ordinary` are the pieces of the algorithm, `added` the tokens found before it.
@@ -46,6 +55,12 @@ class Vocabulary(Struct, frozen=True):
         """Whether an id is one of the added or control tokens rather than a piece of text."""
         return number in self.control or any(token.id == number for token in self.added.values())
 
+    def holds_all(self) -> bool:
+        """Whether a token that has no id here has none at all: some classes put further ones around their file's."""
+        if self.kind == "sentencepiece":  # the classes that read sentencepiece.bpe.model shift its ids
+            return not self.origin.endswith("sentencepiece.bpe.model")
+        return self.kind == "tokenizer.json" or (self.kind == "vocab" and bool(self.algorithm))
+
     def last(self) -> int:
         """The highest id; -1 if there is none."""
         return max(
@@ -59,11 +74,13 @@ def gather(known: Files) -> Vocabulary:
         found = _from_document(known)
         if found is not None:
             return found
+    if known.good("vocab.json") and known.good("sentencepiece.bpe.model"):  # M2M100: pieces in one, ids in the other
+        return _from_vocab_json(known, "")
     for name in files.SENTENCEPIECE:
         if known.good(name):
             return _from_model_file(known, name)
     if known.good("vocab.json"):
-        return _from_vocab_json(known)
+        return _from_vocab_json(known, "" if _of_no_merges(known) else "BPE")
     for name in known.states:
         if known.good(name) and (name.endswith(".tiktoken") or name == "tiktoken.model"):
             return _named(known, name, "tiktoken", pieces.tiktoken(known.path(name)))
@@ -71,7 +88,10 @@ def gather(known: Files) -> Vocabulary:
         _check_json(known, "tekken.json")
         return _named(known, "tekken.json", "tekken", None)
     if known.good("vocab.txt"):
-        return _named(known, "vocab.txt", "vocab", _lines(known.path("vocab.txt")), "WordPiece")
+        algorithm = (
+            "" if "bpe.codes" in known.names else "WordPiece"
+        )  # PhoBERT's and BERTweet's class has tokens of its own
+        return _named(known, "vocab.txt", "vocab", _lines(known.path("vocab.txt")), algorithm)
     return Vocabulary("none", "", {}, _configured(known))
 
 
@@ -109,9 +129,15 @@ def _named(known: Files, name: str, kind: str, told: pieces.Pieces | None, algor
     return Vocabulary(kind, known.origin(name), ordinary, _configured(known), None, b"", algorithm, control)
 
 
-def _from_vocab_json(known: Files) -> Vocabulary:
+def _from_vocab_json(known: Files, algorithm: str) -> Vocabulary:
     told = vocab_json(known)
-    return Vocabulary("vocab", known.origin("vocab.json"), told, _configured(known), None, b"", "BPE")
+    return Vocabulary("vocab", known.origin("vocab.json"), told, _configured(known), None, b"", algorithm)
+
+
+def _of_no_merges(known: Files) -> bool:
+    """Whether vocab.json is that of a class which has no merges.txt: letters of speech models, Marian's pieces."""
+    named = str(known.tokenizer_config.get("tokenizer_class")).removesuffix("Tokenizer")
+    return named in WITHOUT_MERGES or known.model.get("model_type") in _TYPES_WITHOUT_MERGES
 
 
 def vocab_json(known: Files) -> dict[str, int]:

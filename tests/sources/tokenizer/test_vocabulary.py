@@ -88,6 +88,33 @@ def test_vocab_json_without_merges_is_told(tmp_path: Path) -> None:
     assert told["tokenizer.merges_missing"] is True
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config_json": config(tokenizer_class="Wav2Vec2CTCTokenizer", eos_token="</s>")},
+        {"config_json": {"model_type": "marian", "architectures": ["MarianMTModel"]}, "tokenizer_config_json": config(eos_token="</s>")},
+        {"sentencepiece.bpe_model": b"x", "tokenizer_config_json": config(tokenizer_class="M2M100Tokenizer", eos_token="</s>")},
+    ],
+)  # fmt: skip
+def test_vocab_json_of_a_class_without_merges_is_whole(tmp_path: Path, files: dict[str, Any]) -> None:
+    """Letters of speech models stand alone, Marian and M2M100 have SentencePiece models; their classes add tokens."""
+    told = facts(folder(tmp_path, tokenizer_json=None, vocab_json={"a": 0, "b": 1}, **files))
+    assert told["tokenizer.kind"] == "vocab"
+    assert not {"tokenizer.merges_missing", "special.eos.not_in_vocabulary"} & told.keys()
+
+
+def test_tokens_that_a_class_adds_to_its_file_are_not_missed(tmp_path: Path) -> None:
+    """XLM-R's and NLLB's classes put <pad> in front of the pieces of sentencepiece.bpe.model; BERTweet's does so too."""
+    model = sentencepiece([("<unk>", 2), ("<s>", 3), ("</s>", 3), ("a", 1)])
+    setup = {"eos_token": "</s>", "pad_token": "<pad>"}
+    files = {"tokenizer_json": None, "tokenizer_config_json": setup}
+    told = facts(folder(tmp_path, **files, **{"sentencepiece.bpe_model": model}))
+    assert (told["tokenizer.kind"], "special.pad.not_in_vocabulary" in told) == ("sentencepiece", False)
+    assert facts(folder(tmp_path, **files, tokenizer_model=model))["special.pad.not_in_vocabulary"] is True
+    told = facts(folder(tmp_path, **files, vocab_txt="a\nb\n", bpe_codes="a b 1\n"))
+    assert (told["tokenizer.kind"], "special.pad.not_in_vocabulary" in told) == ("vocab", False)
+
+
 @pytest.mark.parametrize("merges", ["#version: 0.2\nt h\nth e x\n", "#version: 0.2\nt h\nth"])
 def test_a_damaged_list_of_merges_is_told(tmp_path: Path, merges: str) -> None:
     """A line with three pieces, or a last line that is cut off."""

@@ -74,7 +74,11 @@ class Hit(Struct, frozen=True):
 
 
 class _Document(Struct, frozen=True):
-    """A file of dataset/engines."""
+    """A file of dataset/engines.
+
+    `declared_late`: the engine's modules read variables before they were declared in one place, so that the first release
+    with a declaration says nothing of the ones before. `read_elsewhere`: variables that other modules read.
+    """
 
     engine: str
     read: str
@@ -87,6 +91,7 @@ class _Document(Struct, frozen=True):
     names_since: dict[str, str] = {}
     environment: dict[str, Span] = {}
     environment_since: str = ""
+    declared_late: bool = False
     read_elsewhere: tuple[str, ...] = ()
     flags_elsewhere: tuple[str, ...] = ()
     rows: tuple[Flag, ...] = ()

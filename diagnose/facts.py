@@ -1117,6 +1117,7 @@ LAUNCH: tuple[FactKind, ...] = (
         ("launch.json.*.value", "text", "the value, its first part"),
         ("launch.path.*.flag", "text", "a flag that names a file that is not there"),
         ("launch.path.*.missing", "text", "that file"),
+        ("launch.more_words", "flag", "whether the shell adds words to the command that are not known here ($@)"),
         ("launch.model_missing", "flag", "whether the command names no model"),
         ("launch.model_by", "text", "how the command names the model: word or flag"),
         ("launch.model_twice", "text", "the model given as a word, where a flag names one too"),

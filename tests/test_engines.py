@@ -176,6 +176,39 @@ def test_variables_are_judged_like_flags(monkeypatch: pytest.MonkeyPatch) -> Non
     assert judge(monkeypatch, "1.0", launch__env__X_NEW_THING="1")["variable_too_new.0.since"] == "2.0"
 
 
+def test_variables_that_were_read_before_they_were_declared_are_not_too_new() -> None:
+    """SGLang declares its variables in one place since 0.5.3, and moved some there later that it had always read."""
+    told = {
+        "engine.name": "sglang",
+        "launch.program": "sglang serve",
+        "sglang.version": "0.5.5",
+        "launch.env.SGLANG_DISAGGREGATION_BOOTSTRAP_TIMEOUT": "600",
+    }
+    found = {fact.name for fact in engine_facts.complete(Fact(name, value, "test") for name, value in told.items())}
+    assert not [name for name in found if name.startswith("launch.variable_")]
+
+
+def test_variables_that_another_module_reads_are_not_gone() -> None:
+    """VLLM_MORIIO_NUM_WORKERS left vLLM's list after 0.22.1 and is read by the connector itself."""
+    table = engines.table("vllm")
+    assert table is not None
+    assert "VLLM_MORIIO_NUM_WORKERS" in table.document.read_elsewhere
+
+
+def test_flags_that_may_stand_in_a_variable_are_not_missing() -> None:
+    """`vllm serve m --enable-eplb $EXTRA`: the flag that it needs may be in $EXTRA."""
+    told: dict[str, str | bool] = {
+        "engine.name": "vllm",
+        "launch.program": "vllm serve",
+        "vllm.version": "0.12.0",
+        "launch.arg.enable_eplb": "true",
+    }
+    alone = [Fact(name, value, "test") for name, value in told.items()]
+    assert "launch.needs.0.flag" in {fact.name for fact in engine_facts.complete(alone)}
+    more = [*alone, Fact("launch.more_words", True, "test")]
+    assert "launch.needs.0.flag" not in {fact.name for fact in engine_facts.complete(more)}
+
+
 def test_architectures_are_known_since_and_until(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model's class against the release's list."""
     assert judge(monkeypatch, "1.0", model__architecture="A")["engine.architecture_known"] is True

@@ -63,7 +63,8 @@ class Release(NamedTuple):
 class Engine(NamedTuple):
     """How an engine is read: its package, the first release, the members wanted, the reader, how its parser takes flags.
 
-    `keep` picks releases; `sdist`: read the source archive rather than a wheel. `prefixes` of its environment variables.
+    `keep` picks releases; `sdist`: read the source archive rather than a wheel. `prefixes` of its environment variables,
+    `declared_late` where its modules read them before they were declared in the place that is read here.
     """
 
     package: str
@@ -75,12 +76,19 @@ class Engine(NamedTuple):
     sdist: bool = False
     prefixes: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    declared_late: bool = False
 
 
 ENGINES: dict[str, Engine] = {
     "vllm": Engine("vllm", "0.6.0", read_vllm.WANTED, read_vllm.VllmReader, "flexible", prefixes=("VLLM_",)),
     "sglang": Engine(
-        "sglang", "0.4.0", read_sglang.WANTED, read_sglang.SglangReader, "argparse", prefixes=("SGLANG_", "SGL_")
+        "sglang",
+        "0.4.0",
+        read_sglang.WANTED,
+        read_sglang.SglangReader,
+        "argparse",
+        prefixes=("SGLANG_", "SGL_"),
+        declared_late=True,
     ),
     **{name: Engine(*row) for name, row in read_others.ENGINES.items()},
 }
@@ -226,8 +234,10 @@ def document(
         since = next(index for index, names in enumerate(environment) if names)
         head["environment_since"] = versions[since] if since else ""
         head["environment"] = history.name_rows(versions, environment, [True] * len(versions))
+        if engine.declared_late:
+            head["declared_late"] = True
     if elsewhere[0]:
-        head["read_elsewhere"] = sorted(elsewhere[0] - set(head.get("environment", ())))
+        head["read_elsewhere"] = sorted(elsewhere[0] - (environment[-1] if environment else set()))
     spelled = {spelling for flag in releases[-1].flags for spelling in flag.spellings} if releases else set()
     if elsewhere[1] - spelled:
         head["flags_elsewhere"] = sorted(elsewhere[1] - spelled)

@@ -43,6 +43,8 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
         else:
             yield reading
     yield from _given(given, launch, origin)
+    if _more(told.others, given):
+        yield Fact("launch.more_words", True, origin)
     yield from meant.read(given, launch.program, launch.engine, launch.assigned, origin)
     yield from words.read(launch.words, given, origin)
     yield from _model(launch, given, told.others, origin)
@@ -52,6 +54,11 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
         yield from _interpreter(launch, folder, origin)
         yield from _port(given, launch, environ, origin)
     yield from _open(given, launch, environ, origin)
+
+
+def _more(others: Sequence[Stray], given: Sequence[Given]) -> bool:
+    """Whether the shell puts words into the command that are not known here (`$@`, `$EXTRA`): they may hold any flag."""
+    return any(not stray.word.known for stray in others) or any(not one.known and len(one.values) > 1 for one in given)
 
 
 def _assigned(launch: Launch, origin: str) -> Iterator[Reading]:
@@ -145,12 +152,7 @@ def _model(launch: Launch, given: Sequence[Given], others: Sequence[Stray], orig
         word = launch.assigned[variable]
         if word.known:
             yield Fact("launch.model", word.text[:4000], origin, word.line)
-    elif chosen is None and launch.program in (
-        *_POSITIONAL_MODEL,
-        "llama-server",
-        "llama-cli",
-        "text-generation-launcher",
-    ):
+    elif chosen is None and _wants_model(launch, given) and not _more(others, given):
         yield Fact("launch.model_missing", True, origin)
         yield from _swallowed(given, origin)
     if launch.program not in ("ollama create", "ollama serve"):
@@ -159,6 +161,17 @@ def _model(launch: Launch, given: Sequence[Given], others: Sequence[Stray], orig
                 yield Fact(f"launch.stray.{number}.word", shown("word", stray.word.text)[:80], origin, stray.word.line)
                 if stray.after:
                     yield Fact(f"launch.stray.{number}.after", stray.after[:80], origin, stray.word.line)
+
+
+def _wants_model(launch: Launch, given: Sequence[Given]) -> bool:
+    """Whether the program starts a model, and does not only tell of itself."""
+    telling = any(one.name in ("help", "h", "version", "env", "list_devices") for one in given)
+    return not telling and launch.program in (
+        *_POSITIONAL_MODEL,
+        "llama-server",
+        "llama-cli",
+        "text-generation-launcher",
+    )
 
 
 def _swallowed(given: Sequence[Given], origin: str) -> Iterator[Reading]:

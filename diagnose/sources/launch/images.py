@@ -107,6 +107,8 @@ def _of(known: _Known, name: str, tag: str, digest: str) -> Image:
         accelerator = accelerator or "cpu"  # the images without a word for it are built for the CPU
     if known.engine == "tgi":
         accelerator = accelerator or "cuda"
+        if "trtllm" in tag:
+            entrypoint = ("text-generation-backends-trtllm",)  # a launcher with flags of its own
     if known.engine == "sglang":
         accelerator = accelerator or "cuda"
     if entrypoint == _SERVE and version and _numbers(version[1]) < _SERVE_SINCE:

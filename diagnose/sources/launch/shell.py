@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from diagnose.sources.launch import nesting
+
 MOST_CHARACTERS = 256 << 10
 """How much of a text is read."""
 MOST_WORDS = 5000
@@ -108,6 +110,8 @@ class _Reader:
         self._count = 0
         self._heredocs: list[tuple[str, bool]] = []
         self._continued_at = -1
+        self._open_found = False
+        self._in_vain = -1
         self.commands: list[Simple] = []
         self.problems: list[Problem] = []
 
@@ -291,10 +295,22 @@ class _Reader:
     def _open(self, mark: str, part: _Part) -> None:
         """A quote that is never closed: the rest of its line is taken for the word."""
         self.problem("quote-open", text=mark)
+        self._open_found = True
         stop = self._text.find("\n", self._at)
         stop = len(self._text) if stop < 0 else stop
         part.text += self._text[self._at + len(mark) : stop]
         self._at = stop
+
+    def _closing(self, at: int, closer: str, quoted: bool = False) -> int:
+        """`nesting.closing` in this text. Where one thing stays open already, the next is looked for in its line only."""
+        if at <= self._in_vain:
+            return -1
+        stop = self._text.find("\n", at) if self._open_found else -1
+        stop = len(self._text) if stop < 0 else stop
+        found = nesting.closing(self._text, at, closer, stop, quoted)
+        if found < 0 and self._open_found:
+            self._in_vain = stop
+        return found
 
     def _move(self, to: int) -> None:
         """Go on at a place, with the lines on the way counted."""
@@ -305,7 +321,7 @@ class _Reader:
         self._at = to
 
     def _double(self, part: _Part) -> None:
-        closing = _closing_double(self._text, self._at + 1)
+        closing = self._closing(self._at + 1, '"')
         part.quoted = True
         if closing < 0:
             self._open('"', part)
@@ -362,8 +378,9 @@ class _Reader:
 
     def _braced(self, parts: list[_Part], quoted: bool) -> None:
         """`${NAME}` and `${NAME:-default}`; any other form is for the shell to tell."""
-        stop = self._text.find("}", self._at)
+        stop = self._closing(self._at + 2, "}", quoted)
         if stop < 0:
+            self._open_found = True
             parts[-1].text += "$"
             self._at += 1
             return
@@ -402,32 +419,12 @@ class _Reader:
     def _substitution(self, opening: str, part: _Part) -> None:
         """`$(…)` or backticks: kept as written, and not known."""
         start = self._at
-        stop = self._text.find("`", start + 1) if opening == "`" else _closing_bracket(self._text, start + 1)
+        stop = self._closing(start + len(opening), "`" if opening == "`" else ")")
         if stop < 0:
             self.problem("quote-open", text=opening)
+            self._open_found = True
             stop = self._text.find("\n", start)
             stop = len(self._text) - 1 if stop < 0 else stop - 1
         part.text += self._text[start : stop + 1][:200]
         part.known = False
         self._move(max(stop + 1, start + 1))
-
-
-def _closing_double(text: str, at: int) -> int:
-    """Where a double quote that was opened before `at` is closed, or -1."""
-    for found in re.compile(r'\\.|"', re.DOTALL).finditer(text, at):
-        if found[0] == '"':
-            return found.start()
-    return -1
-
-
-def _closing_bracket(text: str, at: int) -> int:
-    """Where the bracket at `at` is closed, or -1; quotes are passed over."""
-    depth = 0
-    for found in re.compile(r"\\.|'[^']*'|[()]", re.DOTALL).finditer(text, at):
-        if found[0] == "(":
-            depth += 1
-        elif found[0] == ")":
-            depth -= 1
-            if depth == 0:
-                return found.start()
-    return -1

@@ -281,3 +281,21 @@ def test_any_command_gives_facts_of_the_catalogue(argv: list[str]) -> None:
             assert kind is not None, reading.name
             wanted = {"flag": bool, "number": (int, float), "text": str, "version": str, "bytes": int}[kind.type]
             assert isinstance(reading.value, wanted), reading
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "text-generation-launcher $@",
+        "vllm serve --port 8000 $MODEL_AND_MORE",
+        'exec llama-server --host 0.0.0.0 "$@"',
+        "text-generation-launcher --help",
+        "text-generation-launcher --env",
+        "llama-server --version",
+    ],
+)
+def test_a_command_that_need_not_name_a_model(command: str) -> None:
+    """The model may be in what the shell puts in, or the program only tells of itself."""
+    found = facts(command)
+    assert "launch.model_missing" not in found
+    assert ("launch.more_words" in found) == ("$" in command)

@@ -164,8 +164,10 @@ def _architecture(config: Config, origin: str) -> Iterator[Fact]:
         return
     owners, kind = types_of(told[0]), config.get("model_type")
     if owners and isinstance(kind, str) and kind in _classes():
-        yield Fact("model.architecture_fits", kind in owners, origin)
-        if kind not in owners:
+        # a language model saved out of a larger one has the type of that part: MllamaForCausalLM, mllama_text_model
+        part = told[0].endswith("ForCausalLM") and any(kind.startswith(owner + "_") for owner in owners)
+        yield Fact("model.architecture_fits", kind in owners or part, origin)
+        if kind not in owners and not part:
             yield Fact("model.architecture_type", ", ".join(owners)[:200], origin)
 
 

@@ -71,6 +71,10 @@ UNTIED: frozenset[str] = frozenset(
 
 LATENT: frozenset[str] = words("deepseek_v2 deepseek_v3")
 """Those with latent attention whose projection down has kv_lora_rank + qk_rope_head_dim rows."""
+OTHER_ROWS: frozenset[str] = words(
+    "mllama mllama_text_model moshi cpmant csm csm_depth_decoder_model kyutai_speech_to_text marian molmo2 molmo2_text"
+)
+"""Those whose embedding has other rows than vocab_size: further marks, several codebooks, a vocabulary for the decoder."""
 LEARNT_POSITIONS: frozenset[str] = words("gpt2 gpt_bigcode gpt_neo")
 """Those with an embedding of positions that has a row for each."""
 
@@ -245,6 +249,8 @@ class _Comparison(Struct, frozen=True):
         return self._matrix([self.stack.prefix + name for name in _EMBEDDINGS])
 
     def _vocabulary(self) -> Iterator[Fact]:
+        if self.kind in OTHER_ROWS:
+            return
         vocabulary = configs.number(self.text, "vocab_size")
         embedding = self._embedding()
         if embedding is not None:

@@ -208,8 +208,8 @@ def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         yield from _against_sentencepiece(known, vocabulary)
 
 
-MOLMO_ROWS = 128
-"""Rows that Molmo has behind those of its vocabulary, for marks of pictures."""
+FURTHER_ROWS = {"molmo": 128, "mllama": 8, "moshi": 1}
+"""Rows that the code of a model type adds to those of its vocabulary, for marks of pictures and sound."""
 
 
 def rows_of(known: Files) -> int | None:
@@ -218,8 +218,7 @@ def rows_of(known: Files) -> int | None:
     if not isinstance(rows, int) or isinstance(rows, bool) or rows <= 0:
         return None
     more = known.language_model.get("additional_vocab_size", known.model.get("additional_vocab_size"))
-    if known.model.get("model_type") == "molmo":  # its own code sets it, modeling_molmo.py
-        more = MOLMO_ROWS
+    more = FURTHER_ROWS.get(str(known.model.get("model_type")), more)
     return rows + more if isinstance(more, int) and not isinstance(more, bool) and more > 0 else rows
 
 

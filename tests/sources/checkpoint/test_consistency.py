@@ -101,6 +101,12 @@ def test_a_wrong_value_inside_says_where() -> None:
         ({"torch_dtype": "int8"}, "model.dtype_known", False),
         ({"architectures": []}, "model.architectures", 0),
         ({"architectures": ["MistralForCausalLM"]}, "model.architecture_fits", False),
+        ({"architectures": ["MllamaForCausalLM"], "model_type": "mllama_text_model"}, "model.architecture_fits", True),
+        (
+            {"architectures": ["Qwen3_5MoeForConditionalGeneration"], "model_type": "qwen3_5_moe_text"},
+            "model.architecture_fits",
+            False,
+        ),
         ({"architectures": ["MistralForCausalLM"]}, "model.architecture_type", "mistral"),
         ({"architectures": ["OwnForCausalLM"]}, "model.architecture_fits", None),
         ({"quantization_config": None}, "model.quantization_null", True),

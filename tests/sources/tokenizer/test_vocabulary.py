@@ -212,8 +212,12 @@ def test_merges_of_another_vocabulary_are_told(tmp_path: Path) -> None:
 
 
 def test_rows_beside_the_vocabulary_s_count(tmp_path: Path) -> None:
-    """Idefics and Molmo keep the rows of added tokens in a table of their own."""
+    """Idefics, Molmo and Llama 3.2 Vision have further rows for added tokens."""
     model = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 259}
     assert facts(folder(tmp_path, config_json=model))["tokenizer.ids_outside"] == 2
-    for more in ({"model_type": "idefics", "additional_vocab_size": 2}, {"model_type": "molmo"}):
+    for more in (
+        {"model_type": "idefics", "additional_vocab_size": 2},
+        {"model_type": "molmo"},
+        {"model_type": "mllama"},
+    ):
         assert facts(folder(tmp_path, config_json={**model, **more}))["tokenizer.ids_outside"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.models.healthy import LAUNCHES, Launch
 from tests.models.judging import case_of, case_of_fault, diagnosis_of
 from tests.models.machines import A100_X4
 from tests.models.planting import FOLDERS, plant
+from tests.support import run_doctor, whole_installation
 from tests.test_bundled_rules import RULES
 
 MODELS = sorted(folder.name for folder in FOLDERS.iterdir() if folder.name != "gguf")
@@ -71,3 +73,32 @@ def test_there_are_enough_faults_of_every_kind() -> None:
     assert len(FOUND) > 200
     assert {fault.rule for fault in FOUND} <= set(RULES.ids)
     assert len({fault.rule for fault in FOUND}) > 100
+
+
+LOGS = {
+    "a-shard-is-cut-off": "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
+    "weights-are-an-lfs-pointer": "safetensors_rust.SafetensorError: Error while deserializing header: header too large",
+    "tokenizer-of-a-larger-model": "IndexError: index out of range in self",
+    "kv-heads-differ-from-the-weights": "RuntimeError: You set `ignore_mismatched_sizes` to `False`, thus raising an error. For details look at the above report!",
+    "gguf-part-is-missing": "llama_model_load: error loading model: llama_model_loader: failed to load GGUF split from tiny-split-00002-of-00002.gguf",
+    "config-is-cut-off": "OSError: It looks like the config file at 'config.json' is not a valid JSON file.",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation with all rules."""
+    return whole_installation(tmp_path_factory.mktemp("home"))
+
+
+@pytest.mark.parametrize("name", list(LOGS))
+def test_a_log_with_the_model_is_told_to_come_of_the_fault(name: str, home: Path, tmp_path: Path) -> None:
+    """`diagnose LOG --model MODEL`: the fault stands first, and explains what the log says."""
+    [fault] = [fault for fault in FAULTS if fault.name == name]
+    place = tmp_path / "place"
+    target = plant(fault, place)
+    (place / "crash.log").write_text(LOGS[name] + "\n", encoding="utf-8")
+    run = run_doctor(home, "diagnose", str(place / "crash.log"), "--model", str(target), "--format", "json")
+    first = json.loads(run.stdout)["diagnoses"][0]
+    assert (run.returncode, first["rule"]) == (1, fault.rule)
+    assert any(piece["origin"].endswith("crash.log") for one in first["symptoms"] for piece in one["evidence"])

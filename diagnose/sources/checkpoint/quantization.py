@@ -35,9 +35,11 @@ IN_TRANSFORMERS = frozenset(
 IN_ENGINES = frozenset(
     """modelopt modelopt_fp4 modelopt_mxfp8 modelopt_mixed gptq_marlin awq_marlin auto_awq auto_gptq humming experts_int8
     moe_wna16 inc gpt_oss_mxfp4 deepseek_v4_fp8 intel/auto-round marlin deepspeedfp ipex petit_nvfp4 rtn bitblas
-    gptq_bitblas tpu_int8 ptpc_fp8 w8a8_int8 w8a8_fp8 w4afp8 qoq mlx ascend""".split()  # noqa: SIM905
+    gptq_bitblas tpu_int8 ptpc_fp8 w8a8_int8 w8a8_fp8 w4afp8 qoq mlx ascend gptq_marlin_24 qqq squeezellm neuron_quant
+    modelopt_fp8 auto-round-int8 modelslim mxfp_w4a8 mxfp8 nvfp4_online quark_int4fp8_moe quark_mxfp4 blockwise_int8
+    mlx_q4 mlx_q8 exl2 exl3""".split()  # noqa: SIM905
 )
-"""Further methods, of vLLM and SGLang in one release or another."""
+"""Further methods, of vLLM and SGLang in one release or another, and those of ExLlama, which TGI and its own server read."""
 FITTING: Mapping[str, frozenset[str]] = {
     "gptq": frozenset(("gptq",)),
     "awq": frozenset(("awq",)),

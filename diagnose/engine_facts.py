@@ -44,6 +44,11 @@ VALIDATED = {
     "load_format": "load_formats",
 }
 """vLLM's flags whose values are checked behind the parser, and the list of names that counts."""
+PLUGGED = {
+    "quantization": frozenset({"ascend", "deepseek_v4_fp8", "mxfp8", "modelopt_mxfp8", "awq_hpu", "gptq_hpu"}),
+    "load_format": frozenset({"netloader", "rfork"}),
+}
+"""Names that packages beside vLLM add to its lists when it starts (vllm-ascend 0.2x, vllm-gaudi): of these nothing is said."""
 APPENDED = frozenset({"middleware", "lora", "lora_scaled", "override_kv", "control_vector", "logit_bias", "override_tensor", "spec_type", "lora_modules"})  # fmt: skip
 """Flags that may be given several times."""
 EQUALS: tuple[dict[str, str], ...] = (
@@ -387,7 +392,7 @@ def _choice(found: Judged, table: Table, one: Given, hit: Hit, values: list[str]
         choices = table.names(kind, at)
         span_of = table.document.names.get(kind, {}).get
         values = [value.upper() if name == "attention_backend" else value.lower() for value in values]
-        values = [value for value in values if value != "AUTO"]
+        values = [value for value in values if value != "AUTO" and value not in PLUGGED.get(name, ())]
     if not choices:
         return
     wrong = next((value for value in values if value not in choices and value not in ("", "None", "set")), None)

@@ -195,6 +195,22 @@ def test_variables_that_another_module_reads_are_not_gone() -> None:
     assert "VLLM_MORIIO_NUM_WORKERS" in table.document.read_elsewhere
 
 
+@pytest.mark.parametrize(("name", "value"), [("quantization", "ascend"), ("load_format", "netloader")])
+def test_names_that_plugins_add_are_not_called_wrong(name: str, value: str) -> None:
+    """Packages beside vLLM register methods of their own; a word that neither vLLM nor a known plugin has is told."""
+    for text, wrong in ((value, False), ("nonesuch", True)):
+        told = {
+            "engine.name": "vllm",
+            "launch.program": "vllm serve",
+            "vllm.version": "0.33.0",
+            "launch.given.0.flag": "--" + name.replace("_", "-"),
+            "launch.given.0.name": name,
+            "launch.given.0.value": text,
+        }
+        found = {fact.name for fact in engine_facts.complete(Fact(key, value, "test") for key, value in told.items())}
+        assert ("launch.bad_choice.0.value" in found) is wrong
+
+
 def test_flags_that_may_stand_in_a_variable_are_not_missing() -> None:
     """`vllm serve m --enable-eplb $EXTRA`: the flag that it needs may be in $EXTRA."""
     told: dict[str, str | bool] = {

@@ -1175,6 +1175,7 @@ LAUNCH: tuple[FactKind, ...] = (
         ("launch.adapter.*.path", "text", "its path or id"),
         ("launch.adapter.*.missing", "text", "its path, where nothing is there"),
         ("launch.adapter.*.rank", "number", "its rank, where it lies here"),
+        ("launch.adapter.*.kind", "text", "what a GGUF file given as adapter says that it is (general.type): adapter, model; not told"),
         ("launch.lora_rank_needed", "number", "the highest rank among the adapters of the command"),
         ("launch.lora_rank_allowed", "number", "the highest rank that vLLM allows: --max-lora-rank, or 16"),
         ("engine.judged", "text", "the engine whose tables judge: that of the command, or the one that `--for` names"),

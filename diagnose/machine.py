@@ -25,7 +25,8 @@ class Request(Struct, frozen=True):
     """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`.
 
     `model` is a path or Hub id (empty: the one that `command` or `files` name), `revision` its branch, tag or commit,
-    `draft` a draft model, `command` the arguments that start an engine, `files` manifests that do. `online` asks the Hub too. Without `machine` only model and command are looked at.
+    `draft` a draft model, `command` the arguments that start an engine, `files` manifests that do. `online` asks the
+    Hub too. Without `machine` only model and command are looked at.
     """
 
     environ: Mapping[str, str]
@@ -169,9 +170,11 @@ def _interpreter(request: Request) -> Iterator[Reading]:
 
 def _sources(request: Request, interpreter: str) -> list[Source]:
     """All that can be read side by side."""
-    return (_of_machine(request, interpreter) if request.machine else []) + (
-        _of_model(request) if request.model else []
-    )
+    return [
+        *(_of_machine(request, interpreter) if request.machine else []),
+        *(_of_model(request) if request.model else []),
+        *(_of_draft(request) if request.draft else []),
+    ]
 
 
 def _of_model(request: Request) -> list[Source]:
@@ -182,6 +185,12 @@ def _of_model(request: Request) -> list[Source]:
         Source("model files", lambda: checkpoint.read(model, environ, folder, request.online, request.revision), 20),
         Source("tokenizer", lambda: tokenizer.read(model, environ, folder), 20),
     ]
+
+
+def _of_draft(request: Request) -> list[Source]:
+    from diagnose.sources import draft
+
+    return [Source("the draft model", lambda: draft.read(request.draft, request.environ, request.folder), FIND_SECONDS)]
 
 
 def _of_machine(request: Request, interpreter: str) -> list[Source]:

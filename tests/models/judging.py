@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diagnose import machine
 from diagnose.causes import diagnose
 from diagnose.collect import completed
 from diagnose.match import match
 from diagnose.model import Case, Diagnosis, Fact, Unchecked
-from diagnose.sources import checkpoint, launch, tokenizer
+from diagnose.sources import launch
 from tests.models.faults.fault import Fault
 from tests.support import facts_of
 from tests.test_bundled_rules import RULES
@@ -36,23 +37,15 @@ def case_of(
             elif isinstance(reading, Unchecked):
                 unchecked.append(reading)
 
+    request = machine.Request(environ, str(folder), model=model, machine=False)
     if command or files:
-        take(launch.read([command] if command else [], [str(folder / file) for file in files], environ, str(folder)))
-        model = model or _launched(found)
+        words = [command] if command else []
+        take(launch.read(words, [str(folder / file) for file in files], environ, str(folder)))
+        request = machine._as_launched(request, found)
     take(facts_of(dict(facts)))
-    if model:
-        take(checkpoint.read(model, environ, str(folder)))
-        take(tokenizer.read(model, environ, str(folder)))
+    for source in machine._sources(request, ""):
+        take(source.read())
     return completed(Case(tuple(found.values()), unchecked=tuple(unchecked), machine=True))
-
-
-def _launched(found: Mapping[str, Fact]) -> str:
-    """The model of a command, where it lies on this machine: a path inside a container may lie nowhere here."""
-    if "deploy.model_path" in found:
-        return str(found["deploy.model_path"].value)
-    named = str(found["launch.model"].value) if "launch.model" in found else ""
-    inside = "launch.contained" in found and found["launch.contained"].value
-    return "" if inside and named.startswith("/") else named
 
 
 def diagnosis_of(case: Case) -> Diagnosis:

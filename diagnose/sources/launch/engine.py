@@ -202,8 +202,9 @@ def _adapters(given: Sequence[Given], folder: str, origin: str, inside: bool) ->
                 yield Fact(f"{key}.name", name[:LONGEST], place, flag.line)
             if path:
                 yield Fact(f"{key}.path", path[:LONGEST], place, flag.line)
-                if not inside and flag.name != "lora":
-                    yield from _adapter_files(key, path, folder, place, flag.line)
+                if not inside:
+                    look = _adapter_file if flag.name == "lora" else _adapter_files
+                    yield from look(key, path, folder, place, flag.line)
                 number += 1
         nameless = next((value for value in flag.values if "=" not in value and not value.startswith("{")), "")
         if flag.name == "lora_modules" and nameless:
@@ -237,6 +238,16 @@ def _adapter_files(key: str, path: str, folder: str, origin: str, line: int) -> 
     rank = loaded.value.get("r") if isinstance(loaded.value, dict) else None
     if isinstance(rank, int) and not isinstance(rank, bool) and 0 < rank < 100_000:
         yield Fact(f"{key}.rank", rank, f"{path[:LONGEST]}/adapter_config.json", loaded.line)
+
+
+def _adapter_file(key: str, path: str, folder: str, origin: str, line: int) -> Iterator[Reading]:
+    """What a GGUF file says that it is: llama.cpp takes an adapter only where general.type says so."""
+    from diagnose.sources.checkpoint import gguf
+
+    yield Step(f"looking at the adapter {path[:LONGEST]}")
+    header = gguf.read_header(os.path.join(folder, os.path.expanduser(path)))
+    if not header.problem:
+        yield Fact(f"{key}.kind", header.text("general.type")[:LONGEST] or "not told", path[:LONGEST])
 
 
 def _paths(given: Sequence[Given], folder: str, origin: str) -> Iterator[Reading]:

@@ -154,7 +154,7 @@ FAULTS: tuple[Fault, ...] = (
     _launch("llama-server-cache-type-is-unknown", "gguf", "llama-server -m ./gguf/tiny-q8.gguf --cache-type-k int8", rule="llama-cache-type-not-known", facts={}, real="llama-server", follows="Unsupported cache type: int8"),
     _launch("llama-server-file-is-missing", "gguf", "llama-server -m ./gguf/tiny-q4.gguf", rule="model-path-not-there", facts={}, real="llama-server", follows="failed to open GGUF file"),
     _launch("llama-server-value-cache-without-flash-attention", "gguf", "llama-server -m ./gguf/tiny-q8.gguf --cache-type-v q4_0 -fa off", rule="llama-quantized-values-without-flash-attention", facts={}, real="llama-server", follows="quantized V cache requires flash_attn"),
-    _launch("llama-server-adapter-is-a-model", "gguf", "llama-server -m ./gguf/tiny-q8.gguf --lora ./gguf/tiny-spm.gguf", facts={}, real="llama-server", follows="expect general.type to be 'adapter'"),
+    _launch("llama-server-adapter-is-a-model", "gguf", "llama-server -m ./gguf/tiny-q8.gguf --lora ./gguf/tiny-spm.gguf", rule="gguf-adapter-is-none", facts={}, real="llama-server", follows="expect general.type to be 'adapter'"),
     _launch("llama-server-template-file-is-missing", "gguf", "llama-server -m ./gguf/tiny-q8.gguf --chat-template-file none.jinja", rule="file-of-flag-missing", facts={}, real="llama-server", follows="failed to open file 'none.jinja'"),
     _launch("sglang-flag-is-misspelt", "qwen2", "python -m sglang.launch_server --model-path ./qwen2 --context-size 4096", rule="flag-unknown-to-engine", facts={}),
     _launch("sglang-tensor-parallel-is-odd", "llama2-chat", "python -m sglang.launch_server --model-path ./llama2-chat --tp 3", rule="heads-do-not-divide", facts=H100_X8),
@@ -177,7 +177,7 @@ FAULTS: tuple[Fault, ...] = (
     _launch("adapter-path-is-missing", "qwen2", "vllm serve ./qwen2 --enable-lora --lora-modules sql=./qwen2-sql", rule="adapter-not-there", facts={**H100, **VLLM}),
     _launch("adapters-without-the-switch", "qwen2", "vllm serve ./qwen2 --lora-modules sql=./qwen2-lora", rule="flag-needs-another", also=("qwen2-lora",), facts={**H100, **VLLM}),
     _launch("template-file-is-missing", "qwen2", "vllm serve ./qwen2 --chat-template ./tool_chat.jinja", rule="file-of-flag-missing", facts={**H100, **VLLM}),
-    _launch("draft-model-with-another-vocabulary", "qwen2", "vllm serve ./qwen2 --speculative-config '{\"model\": \"./phi3\", \"num_speculative_tokens\": 3}'", also=("phi3",), facts={**H100, **VLLM}),
+    _launch("draft-model-with-another-vocabulary", "qwen2", "vllm serve ./qwen2 --speculative-config '{\"model\": \"./phi3\", \"num_speculative_tokens\": 3}'", rule="draft-vocabulary-differs", also=("phi3",), facts={**H100, **VLLM}),
     _launch("architecture-too-new-for-the-engine", "gpt-oss", "vllm serve ./gpt-oss", rule="architecture-newer-than-engine", facts={**H100, "vllm.version": "0.9.2"}),
     # what does not fit
     _launch("weights-larger-than-the-gpu", "llama", "vllm serve ./llama", rule="weights-larger-than-the-cards", edits=BIG, facts={**H100, **VLLM}),

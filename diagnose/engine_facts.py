@@ -202,6 +202,8 @@ def _flag(found: Judged, table: Table, one: Given) -> None:
         return
     if found.at is None:
         return
+    if one.flag == "-O" and table.style == "flexible" and not one.key and not table.has(hit, found.at):
+        hit = table.find("--optimization-level", found.at) or hit  # vLLM's parser writes -O3 anew as that
     if not table.has(hit, found.at):
         _not_in_release(found, table, one, hit)
         return

@@ -30,6 +30,7 @@ LAUNCHES: tuple[Launch, ...] = (
     Launch("vllm, as a module", "python3 -m vllm.entrypoints.openai.api_server --model ./mistral --max-model-len 8192", facts={**H100, **VLLM}),
     Launch("vllm, quantized", "vllm serve ./fp8", facts={**RTX4090, **VLLM}),
     Launch("vllm, mixture of experts", "vllm serve ./qwen3-moe --enable-expert-parallel --tensor-parallel-size 2", facts={**H100_X8, **VLLM}),
+    Launch("vllm, a level of optimization", "vllm serve ./qwen2 -O3", facts={**H100, **VLLM}),
     Launch("sglang", "python3 -m sglang.launch_server --model-path ./qwen3 --tp 2 --context-length 16384 --mem-fraction-static 0.85 --port 30000", facts=H100_X8),
     Launch("llama-server", "llama-server -m ./gguf/tiny-q8.gguf -c 4096 -ngl 99 --port 8080 --jinja", facts=RTX4090),
     Launch("llama-server, in parts", "llama-server --model ./gguf/tiny-split-00001-of-00002.gguf --ctx-size 8192", facts={}),

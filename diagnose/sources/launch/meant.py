@@ -122,7 +122,7 @@ def _switches(given: Sequence[Given], origin: str) -> Iterator[Reading]:
 def _llama_context(told: Mapping[str, Given], engine: str, origin: str) -> Iterator[Reading]:
     """llama.cpp's context is told as -c for all slots together; 0 means the model's own."""
     flag = told.get("ctx_size") if engine == "llama.cpp" else None
-    number = whole(flag.value) if flag else None
+    number = whole(flag.value) if flag and flag.value.strip().isdecimal() else None  # 4k is 4 for llama.cpp
     if flag is not None and number:
         yield Fact("launch.context_all", number, origin, flag.line)
         parallel = told.get("parallel")

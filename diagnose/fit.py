@@ -258,7 +258,7 @@ def _capability(known: Known) -> tuple[int, int] | None:
 def _dtype(known: Known) -> Told:
     """The type that is computed in: as asked, else the model's; and where vLLM refuses it or takes another."""
     engine = known.engine
-    if engine not in ("vllm", "sglang"):
+    if engine not in ("vllm", "sglang") or known.unsure("dtype"):
         return
     asked = known.text("launch.dtype")
     asked = {"half": "float16", "float": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(asked, asked)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from diagnose import cards
 from diagnose.cards import Card
+from diagnose.known import Known
 from diagnose.memory.stored import PLAIN, sequence_bytes, value_bytes
 from diagnose.model import Fact
 from diagnose.plan import serving
@@ -33,6 +34,12 @@ _UNFOLLOWED = frozenset(
     quantize_and_serve kv_offloading_size dp_size data_parallel_size language_model_only""".split()  # noqa: SIM905
 )
 """Arguments that change what lies on a card in ways that the sums here do not follow."""
+_DECIDING = frozenset(
+    """tensor_parallel_size tp_size pipeline_parallel_size pp_size gpu_memory_utilization mem_fraction_static max_model_len
+    context_length quantization dtype kv_cache_dtype max_num_batched_tokens max_num_seqs ctx_size gpu_layers n_gpu_layers
+    cache_type_k cache_type_v parallel""".split()  # noqa: SIM905
+)
+"""Arguments that the sums follow: with one that only the shell knows nothing is told."""
 
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
@@ -43,7 +50,8 @@ def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     if "model.kind" not in told and "weights.bytes" not in told:
         return ()
     found = dict(_host(told))
-    found |= dict(_tell(told))
+    if not Known({fact.name: fact for fact in reversed(facts)}).unsure(*_DECIDING, *_UNFOLLOWED):
+        found |= dict(_tell(told))
     return tuple(Fact(name, value, ORIGIN) for name, value in found.items() if name not in told)
 
 

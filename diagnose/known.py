@@ -46,7 +46,9 @@ class Known:
         return [*self._told, *self.new]
 
     def unsure(self, *names: str) -> bool:
-        """Whether the command gives one of these flags a value that is not known here, or may do so in a file inside."""
+        """Whether the command may give one of these flags a value that is not known here: a variable, a file inside."""
+        if self.yes("launch.more_words") or self.text("launch.config_problem"):
+            return True
         if self.contained and "launch.arg.config" in self.names():
             return True
         return any(

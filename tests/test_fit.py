@@ -258,6 +258,7 @@ def test_a_size_that_only_the_shell_knows_is_not_taken_for_one(flag: str) -> Non
     assert "fit.gpus_wanted" not in told(VLLM, given, gpu__count=4)
     assert "fit.gpus_wanted" not in told(VLLM, {"launch.arg.config": "/c.yaml"}, gpu__count=4, deploy__kind="docker")
     assert told(VLLM, {"launch.arg.config": "/c.yaml"}, gpu__count=4)["fit.gpus_wanted"] == 1
+    assert "fit.gpus_wanted" not in told(VLLM, gpu__count=4, launch__more_words=True)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diagnose import facts as catalogue
@@ -103,10 +103,17 @@ def test_a_card_that_others_hold() -> None:
         {"deploy.kind": "kubernetes"},
         {"weights.bytes": None},
         {"launch.tensor_parallel": 8},
+        {"launch.more_words": True},
+        {"launch.config_problem": "missing"},
+        {"deploy.kind": "docker", "launch.arg.config": "/etc/vllm.yaml"},
+        {"launch.given.0.name": "tensor_parallel_size", "launch.given.0.for_shell": True},
+        {"launch.given.0.name": "max_model_len", "launch.given.0.for_shell": True},
     ],
 )
 def test_nothing_is_told_where_the_sums_do_not_follow(more: dict[str, Any]) -> None:
-    """Offloading, copies, quantization at load, divided cards, another machine, broken files, cards that are not there."""
+    """Offloading, copies, quantization at load, divided cards, another machine, broken files, cards that are not there,
+    and what only the shell or a file that was not read could tell.
+    """
     assert told(LLAMA_3_70B, H100, more) == {}
 
 
@@ -183,6 +190,7 @@ _NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(_NAMES, _ODD), st.sampled_from(["vllm", "sglang", "llama.cpp"]))
+@example(more={"model.heads": float("inf")}, engine="vllm")
 def test_odd_facts_never_raise(more: dict[str, Any], engine: str) -> None:
     """Case files come from anywhere."""
     told(LLAMA_3_8B, RTX4090, {"engine.name": engine}, more)

@@ -140,7 +140,9 @@ def model_of(told: Mapping[str, Value]) -> Weights:
 
     def number(name: str) -> int:
         value = told.get(name)
-        return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else 0
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1 << 60:
+            return 0
+        return int(value)
 
     def text(name: str) -> str:
         value = told.get(name)

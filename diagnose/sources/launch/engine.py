@@ -306,8 +306,8 @@ def _port(given: Sequence[Given], launch: Launch, environ: Mapping[str, str], or
     for reading in meant.read(given, launch.program, launch.engine, launch.assigned, origin):
         if isinstance(reading, Fact) and reading.name == "launch.port" and isinstance(reading.value, int):
             told["port"] = (reading.value, reading.line)
-    if "port" not in told or any(one.name == "uds" for one in given):
-        return
+    if "port" not in told or any(one.name in ("uds", "headless") for one in given):
+        return  # a vLLM without its server listens on no such port
     port, line = told["port"]
     yield Step(f"looking who listens on port {port}")
     from diagnose.sources.network import listening
@@ -315,7 +315,7 @@ def _port(given: Sequence[Given], launch: Launch, environ: Mapping[str, str], or
     taken = listening("/")
     if port in taken:
         yield Fact("launch.port_taken", port, origin, line)
-    if 0 < port < _first_free() and os.geteuid() != 0:
+    if 0 < port < _first_free() and os.geteuid() != 0 and "sudo" not in launch.wrappers:
         yield Fact("launch.port_privileged", port, origin, line)
 
 

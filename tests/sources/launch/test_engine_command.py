@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -299,3 +300,20 @@ def test_a_command_that_need_not_name_a_model(command: str) -> None:
     found = facts(command)
     assert "launch.model_missing" not in found
     assert ("launch.more_words" in found) == ("$" in command)
+
+
+def test_a_port_that_something_listens_on() -> None:
+    """Another socket holds the port; a vLLM without its server does not want it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert facts(f"vllm serve m --port {port}")["launch.port_taken"] == port
+        assert "launch.port_taken" not in facts(f"vllm serve m --port {port} --headless")
+
+
+def test_a_port_for_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below 1024 only root may listen: with sudo before it the command does."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("diagnose.sources.launch.engine._first_free", lambda: 1024)
+    assert facts("vllm serve m --port 80")["launch.port_privileged"] == 80
+    assert "launch.port_privileged" not in facts("sudo -E vllm serve m --port 80")
+    assert "launch.port_privileged" not in facts("vllm serve m --port 8080")

@@ -348,7 +348,7 @@ def _long_mount(text: str, environ: Mapping[str, str], folder: str, line: int) -
     source = parts.get("source") or parts.get("src") or ""
     if not target:
         return None
-    bind = parts.get("type", "volume") == "bind"
+    bind = parts.get("type", "volume") == "bind" and "$" not in source and "`" not in source  # known to the shell only
     read_only = any(name in parts for name in ("readonly", "ro"))
     return Mount(host_path(source, folder, environ) if bind else "", target, line, False, read_only)
 

@@ -43,7 +43,7 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
         else:
             yield reading
     yield from _given(given, launch, origin)
-    if _more(told.others, given):
+    if _more(launch, told.others, given):
         yield Fact("launch.more_words", True, origin)
     yield from meant.read(given, launch.program, launch.engine, launch.assigned, origin)
     yield from words.read(launch.words, given, origin)
@@ -56,9 +56,17 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
     yield from _open(given, launch, environ, origin)
 
 
-def _more(others: Sequence[Stray], given: Sequence[Given]) -> bool:
-    """Whether the shell puts words into the command that are not known here (`$@`, `$EXTRA`): they may hold any flag."""
-    return any(not stray.word.known for stray in others) or any(not one.known and len(one.values) > 1 for one in given)
+_ONE_WORD = re.compile(r"<.*>|\$\{?\w*(?:MODEL|PATH|CKPT)\w*\}?", re.IGNORECASE | re.ASCII)
+
+
+def _more(launch: Launch, others: Sequence[Stray], given: Sequence[Given]) -> bool:
+    """Whether the shell puts words into the command that are not known here (`$@`, `$EXTRA`): they may hold any flag.
+
+    The word in the place of the model is only the model, as far as its name tells.
+    """
+    first = others[0].word.text if others and launch.program in _POSITIONAL_MODEL else ""
+    rest = others[1:] if _ONE_WORD.fullmatch(first) else others
+    return any(not stray.word.known for stray in rest) or any(not one.known and len(one.values) > 1 for one in given)
 
 
 def _assigned(launch: Launch, origin: str) -> Iterator[Reading]:
@@ -152,7 +160,7 @@ def _model(launch: Launch, given: Sequence[Given], others: Sequence[Stray], orig
         word = launch.assigned[variable]
         if word.known:
             yield Fact("launch.model", word.text[:4000], origin, word.line)
-    elif chosen is None and _wants_model(launch, given) and not _more(others, given):
+    elif chosen is None and _wants_model(launch, given) and not _more(launch, others, given):
         yield Fact("launch.model_missing", True, origin)
         yield from _swallowed(given, origin)
     if launch.program not in ("ollama create", "ollama serve"):
@@ -164,13 +172,19 @@ def _model(launch: Launch, given: Sequence[Given], others: Sequence[Stray], orig
 
 
 def _wants_model(launch: Launch, given: Sequence[Given]) -> bool:
-    """Whether the program starts a model, and does not only tell of itself."""
+    """Whether the program starts a model, and does not only tell of itself; no where a file that was not read may name it."""
     telling = any(one.name in ("help", "h", "version", "env", "list_devices") for one in given)
-    return not telling and launch.program in (
-        *_POSITIONAL_MODEL,
-        "llama-server",
-        "llama-cli",
-        "text-generation-launcher",
+    in_file = any(one.name == "config" and not one.attached for one in given) and not any(one.origin for one in given)
+    return (
+        not telling
+        and not in_file
+        and launch.program
+        in (
+            *_POSITIONAL_MODEL,
+            "llama-server",
+            "llama-cli",
+            "text-generation-launcher",
+        )
     )
 
 

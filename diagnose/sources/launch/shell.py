@@ -84,6 +84,8 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=", re.ASCII)
 _OPERATOR = re.compile(r"&&|\|\||\|&|;;|[|;&\n()]")
 _REDIRECTION = re.compile(r"(?:\d+|&|\{\w+\})?(?:<<<|<<-?|>>|>\||<>|[<>]&?)", re.ASCII)
+_PLACEHOLDER = re.compile(r"<[A-Za-z][\w./| -]{0,60}>(?=\s|$)", re.ASCII)
+"""`<model>`: a name that the reader is to fill in. A shell would read from a file `model` and write to what follows."""
 _BLANKS = " \t"
 _KEYWORDS = frozenset({"then", "do", "else", "if", "while", "until", "!", "{", "time", "exec", "command"})
 
@@ -138,6 +140,10 @@ class _Reader:
             self._continued_at = self._at
         elif character == "#":
             self._comment()
+        elif placeholder := _PLACEHOLDER.match(self._text, self._at):
+            self._words.append(Word(placeholder[0], self._line, self._column(), known=False))
+            self._at = placeholder.end()
+            self._count += 1
         elif redirection := _REDIRECTION.match(self._text, self._at):
             self._redirect(redirection)
         elif operator := _OPERATOR.match(self._text, self._at):

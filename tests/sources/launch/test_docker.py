@@ -327,3 +327,9 @@ def test_an_unchecked_reading_has_a_reason() -> None:
     )
     assert found
     assert all(isinstance(item, Unchecked) and item.why for item in found)
+
+
+def test_a_source_that_only_the_shell_knows_is_not_looked_for() -> None:
+    """`--mount type=bind,source=$DATA,…`: the folder of that name is none."""
+    found = told('docker run --mount "type=bind,source=${DATA},target=/data" vllm/vllm-openai:v0.33.0 m')
+    assert not [name for name in found if name.endswith(".there")]

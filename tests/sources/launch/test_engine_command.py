@@ -288,11 +288,13 @@ def test_any_command_gives_facts_of_the_catalogue(argv: list[str]) -> None:
     "command",
     [
         "text-generation-launcher $@",
-        "vllm serve --port 8000 $MODEL_AND_MORE",
+        "vllm serve --port 8000 $ARGUMENTS",
         'exec llama-server --host 0.0.0.0 "$@"',
         "text-generation-launcher --help",
         "text-generation-launcher --env",
         "llama-server --version",
+        "vllm serve <model> --port 1 $MORE",
+        "vllm serve --config not-there.yaml",
     ],
 )
 def test_a_command_that_need_not_name_a_model(command: str) -> None:
@@ -300,6 +302,8 @@ def test_a_command_that_need_not_name_a_model(command: str) -> None:
     found = facts(command)
     assert "launch.model_missing" not in found
     assert ("launch.more_words" in found) == ("$" in command)
+    assert "launch.more_words" not in facts("vllm serve $MODEL_PATH --port 1")
+    assert "launch.more_words" not in facts("vllm serve <model> --port 1")
 
 
 def test_a_port_that_something_listens_on() -> None:

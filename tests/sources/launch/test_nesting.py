@@ -42,6 +42,17 @@ def test_openings_without_end_are_read_once(piece: str) -> None:
     assert parse(piece * 30_000) is not None
 
 
+def test_a_placeholder_is_a_word_that_is_not_known() -> None:
+    """`<model>` of a recipe is to be filled in; a redirection is none."""
+    words = parse("vllm serve <model> --port <port number>").commands[0].words
+    assert [(word.text, word.known) for word in words[2:]] == [
+        ("<model>", False),
+        ("--port", True),
+        ("<port number>", False),
+    ]
+    assert [word.text for word in parse("cat <in.txt >out.txt <<<x").commands[0].words] == ["cat"]
+
+
 @given(st.text(alphabet="\"'`$(){}\\#a \n", max_size=60))
 def test_an_end_lies_behind_its_beginning(text: str) -> None:
     """Any text: an end is inside the text and of the kind that was looked for."""

@@ -1,4 +1,4 @@
-"""Hostile and broken model folders, commands and manifests: a clear answer, never a crash, a hang or memory without bound."""
+"""Hostile and broken model folders: a clear answer, never a crash, a hang or memory without bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import codecs
 import importlib
 import json
 import os
-import resource
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -17,56 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diagnose.model import Fact, Output, Reading, Unchecked
-from diagnose.sources import checkpoint, launch, tokenizer
+from diagnose.model import Fact, Reading
+from diagnose.sources import checkpoint, tokenizer
 from diagnose.sources.child import Source, read_all
 from tests.models.edits import alter, at, change, config, header, template, write
 from tests.models.planting import FOLDERS
+from tests.models.reading import SECONDS, GiB, collected, unbroken
 from tests.support import run_doctor, whole_installation
 
-GiB = 1 << 30
-SECONDS = 60.0
 Edit = Callable[[Path], None]
 FAST, SAFE, GGUF = "tokenizer.json", "model.safetensors", "tiny-q8.gguf"
-BROKE = ("reading it failed", "reading it crashed", "reading it ended early", "no answer within", "says more than")
-
-
-def bounded(read: Callable[[], Iterator[Reading]]) -> Callable[[], Iterator[Reading]]:
-    """The same source, which may not take more than a gibibyte above what its process has."""
-
-    def reading() -> Iterator[Reading]:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        most = pages * resource.getpagesize() + GiB
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        yield from read()
-
-    return reading
-
-
-def collected(model: str, folder: Path, environ: dict[str, str] | None = None) -> list[Reading]:
-    """All that the sources of a model say, each in its child; the test fails if one breaks."""
-    known = {"HOME": str(folder)} | (environ or {})
-    where = str(folder)
-    sources = [
-        Source("model files", bounded(lambda: checkpoint.read(model, known, where)), SECONDS),
-        Source("tokenizer", bounded(lambda: tokenizer.read(model, known, where)), SECONDS),
-    ]
-    return unbroken(list(read_all(sources)))
-
-
-def started(command: list[str], files: list[str], folder: Path) -> list[Reading]:
-    """All that a launch command and manifests say."""
-    environ = {"HOME": str(folder), "PWD": str(folder)}
-    read = bounded(lambda: launch.read(command, files, environ, str(folder)))
-    return unbroken(list(read_all([Source("launch command", read, SECONDS)])))
-
-
-def unbroken(readings: list[Reading]) -> list[Reading]:
-    """The readings, none of which says that a source broke."""
-    broken = [one for one in readings if isinstance(one, Unchecked) and one.why.startswith(BROKE)]
-    assert not broken, broken
-    assert all(isinstance(one, Fact | Unchecked | Output) for one in readings)
-    return readings
 
 
 def model(folder: Path, name: str, *edits: Edit) -> Path:
@@ -400,66 +359,6 @@ def test_what_may_not_be_read_is_told(closed: str, tmp_path: Path) -> None:
     (place / closed).chmod(0o755)
     texts = " ".join(str(getattr(reading, "why", getattr(reading, "value", ""))) for reading in readings)
     assert "permission" in texts.lower() or "unreadable" in texts or "not be read" in texts, texts
-
-
-COMMANDS: dict[str, list[str]] = {
-    "open quote": ["vllm serve './model"],
-    "only blanks": ["   \n\t "],
-    "nothing": [""],
-    "many words": ["vllm", "serve", *["--x"] * 50_000],
-    "a long word": ["vllm serve " + "a" * 2_000_000],
-    "nul": ["vllm serve a\0b --port \0"],
-    "line ends": ["vllm", "serve", "a\nb", "--port\n", "80\n80"],
-    "substitution": ["vllm serve $(cat /etc/passwd) `id` ${HOME:?x} $((1<<99)) <(yes)"],
-    "huge numbers": ["vllm serve m --tensor-parallel-size 9" + "9" * 5_000 + " --max-model-len -1 --gpu-memory-utilization nan"],
-    "a config that is a device": ["vllm serve m --config /dev/zero"],
-    "a config that is itself": ["vllm serve --config ."],
-    "deep json": ["vllm", "serve", "m", "--hf-overrides", DEEP],
-    "in a circle": ["sh -c 'sh -c \"sh -c vllm\"'"],
-    "docker of docker": ["docker run docker run docker run vllm/vllm-openai docker run x"],
-    "no quotes closed in heredoc": ["cat <<EOF | bash\nvllm serve 'm\nEOF\n"],
-    "surrogate": ["vllm serve \udcff --model \udcfe"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", list(COMMANDS))
-def test_a_command_may_be_anything(kind: str, tmp_path: Path) -> None:
-    """Whatever stands behind `--` is read as words; nothing of it is run."""
-    started(COMMANDS[kind], [], tmp_path)
-
-
-LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
-    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
-)
-MANIFESTS: dict[str, str | bytes] = {
-    "empty": "",
-    "laughs": LAUGHS + "services: {llm: {image: vllm/vllm-openai, command: *a11}}\n",
-    "itself": "services: &s\n  llm: *s\n",
-    "python": "services: !!python/object/apply:os.system ['echo no']\n",
-    "deep": "a: " + "[" * 20_000,
-    "a list": "- a\n- b\n",
-    "numbers": "services: {llm: {image: 7, command: [1, null, {a: b}], ports: [8000, {}], deploy: [], shm_size: .nan}}\n",
-    "pod of nothing": "apiVersion: v1\nkind: Pod\nspec: {containers: [null, 7, {image: [], args: {}, resources: 3}], volumes: 9}\n",
-    "many documents": "---\n".join(["kind: Pod\n"] * 5_000),
-    "not text": b"\xff\xfe\0\0kind",
-    "nul": b"kind: Pod\0\n",
-    "huge numbers": "kind: Pod\nspec: {containers: [{image: vllm/vllm-openai, resources: {limits: {nvidia.com/gpu: 99999999999999999999, memory: 1e999Gi}}}]}\n",
-    "aliases as keys": "? &a [1, 2]\n: *a\nservices: {? {a: b} : c}\n",
-    "merge of itself": "services: &a\n  <<: *a\n",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", list(MANIFESTS))
-def test_a_manifest_may_hold_anything(kind: str, tmp_path: Path) -> None:
-    """YAML is read with bounds, and no tag makes an object."""
-    write("x.yaml", MANIFESTS[kind])(tmp_path)
-    started([], [str(tmp_path / "x.yaml")], tmp_path)
-
-
-@pytest.mark.parametrize("path", ["missing.yaml", ".", "/dev/zero", "a\nb", "\0"])
-def test_a_manifest_may_be_anything(path: str, tmp_path: Path) -> None:
-    """What is no file is told."""
-    assert started([], [path], tmp_path)
 
 
 @pytest.fixture(scope="module")

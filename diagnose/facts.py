@@ -1018,6 +1018,7 @@ TOKENIZER: tuple[FactKind, ...] = (
         ("tokenizer.pooling", "flag", "whether files of sentence-transformers say that it is a model for embeddings"),
         ("special.*.text", "text", "text of the token that ends a text (eos), begins one (bos), fills up (pad), is unknown (unk)"),
         ("special.*.id", "number", "its id in the vocabulary"),
+        ("special.pad_outside", "flag", "whether the embedding has no row for the pad token"),
         ("special.*.outside", "flag", "whether that id is beyond the model's"),
         ("special.*.missing", "flag", "whether no such token is named"),
         ("special.*.not_in_vocabulary", "flag", "whether the vocabulary does not have it"),

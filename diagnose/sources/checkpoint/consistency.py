@@ -50,9 +50,10 @@ WHOLE_HEADS = frozenset(
 )
 """Model types that refuse a width that is no multiple of their heads; others round down (tried with 4.57 and 5.24)."""
 NO_PADDING_ROW = frozenset(
-    """csm csm_depth_decoder_model musicgen musicgen_decoder musicgen_melody musicgen_melody_decoder""".split()  # noqa: SIM905
+    """csm csm_depth_decoder_model musicgen musicgen_decoder musicgen_melody musicgen_melody_decoder gpt2 gpt_neo gptj
+    gpt_neox gpt_neox_japanese bloom falcon mpt codegen gpt_bigcode mamba mamba2 falcon_mamba rwkv ctrl openai-gpt""".split()  # noqa: SIM905
 )
-"""Model types whose pad_token_id is none of their embedding's."""
+"""Model types whose embedding is made without pad_token_id, so that one beyond it does no harm while they are loaded."""
 LAYER_TYPES = frozenset(
     """full_attention sliding_attention chunked_attention window_attention indexed_attention minimax_m3_sparse conv moe
     compressed_sparse_attention heavily_compressed_attention hybrid hybrid_sliding linear_attention sparse dense mamba

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from diagnose.sources.tokenizer.files import Files
 from diagnose.sources.tokenizer.vocabulary import Vocabulary, decoder_entries, rows_of
 
 NAMES = ("eos", "bos", "pad", "unk")
+_END = re.compile(r"^(?=.*[<\[|])(?:</s>|.*(?:end|eo[stdm]|im_sep|return|stop).*)$", re.IGNORECASE)
+"""What tokens that end something look like: </s>, <|endoftext|>, <|im_end|>, <eos>, <|eot_id|>, [EOS], <|return|>."""
 _CONFIGS = (("generation_config.json", "generation"), ("config.json", "model"))
 
 
@@ -90,7 +93,8 @@ def _one(name: str, written: Written, known: Files, vocabulary: Vocabulary, rows
     if number is not None:
         yield Fact(f"special.{name}.id", min(number, 1 << 40), vocabulary.origin or origin)
         if rows is not None:
-            yield Fact(f"special.{name}.outside", number >= rows, vocabulary.origin or origin)
+            where = vocabulary.origin or origin
+            yield Fact("special.pad_outside" if name == "pad" else f"special.{name}.outside", number >= rows, where)
     elif vocabulary.ordinary and vocabulary.holds_all():
         yield Fact(f"special.{name}.not_in_vocabulary", True, origin)
     token = vocabulary.added.get(written.text)
@@ -126,14 +130,21 @@ def _stops(known: Files, vocabulary: Vocabulary, rows: int | None, names: dict[s
     yield Fact("special.eos.stop_texts", ", ".join(texts)[:200], origin)
     for name in ("bos", "unk"):
         written = names.get(name)
-        if written is not None and written.text in texts and written.text != getattr(names.get("eos"), "text", ""):
+        if written is not None and written.text in texts and not ends_something(written.text, names):
             yield Fact("special.eos.stop_is_other", written.text[:100], origin)
     for number in ids:
         if rows is not None and number >= rows:
+            if any(other < rows for other in ids):  # the model stops at another one, and cannot write this one
+                continue
             yield Fact("special.eos.stop_outside", number if number < 1 << 40 else 1 << 40, origin)
-        elif number in by_id and not vocabulary.is_marked(number):
+        elif number in by_id and not vocabulary.is_marked(number) and not ends_something(by_id[number], names):
             yield Fact("special.eos.stop_is_text", by_id[number][:60], origin)
             yield Fact("special.eos.stop_is_text_id", number, origin)
+
+
+def ends_something(text: str, names: dict[str, Written]) -> bool:
+    """Whether a token ends a text or turn, by its name or its looks: <|endoftext|> may be the unk or bos token as well."""
+    return text == getattr(names.get("eos"), "text", "") or _END.search(text) is not None
 
 
 def _conflicts(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:

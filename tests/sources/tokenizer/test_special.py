@@ -43,6 +43,9 @@ def test_stop_ids_that_cannot_end_an_answer_are_told(tmp_path: Path) -> None:
     assert (told["special.eos.stop_is_text"], told["special.eos.stop_is_text_id"]) == ("#", 2)
     told = facts(folder(tmp_path, generation_config_json={"eos_token_id": 5000}))
     assert told["special.eos.stop_outside"] == 5000
+    assert "special.eos.stop_outside" not in facts(
+        folder(tmp_path, generation_config_json={"eos_token_id": [260, 5000]})
+    )
     healthy = facts(folder(tmp_path))
     assert not {"special.eos.stop_is_text", "special.eos.stop_outside"} & healthy.keys()
 
@@ -109,3 +112,19 @@ def test_tokens_of_the_config_alone_get_the_next_ids(tmp_path: Path) -> None:
     not_there = config(added_tokens_decoder={"300": {"content": "<|new|>", "special": True}})
     told = facts(folder(tmp_path, tokenizer_config_json=not_there))
     assert (told["conflict.0.id"], told["conflict.0.other_id"]) == (300, 261)
+
+
+def test_a_token_that_ends_a_text_may_have_another_name_too(tmp_path: Path) -> None:
+    """Several families call <|endoftext|> their first or unknown token, and stop at it; <|im_start|> ends nothing."""
+    setup = config(bos_token="<|endoftext|>", unk_token="<|endoftext|>")
+    assert "special.eos.stop_is_other" not in facts(folder(tmp_path, tokenizer_config_json=setup))
+    files = {"tokenizer_config_json": config(bos_token="<|im_start|>"), "generation_config_json": {"eos_token_id": 259}}
+    assert facts(folder(tmp_path, **files))["special.eos.stop_is_other"] == "<|im_start|>"
+
+
+def test_a_pad_token_without_a_row_is_told_apart(tmp_path: Path) -> None:
+    """It does no harm until a batch is padded."""
+    document = byte_level(added=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "[PAD]"))
+    files = {"tokenizer_json": document, "tokenizer_config_json": config(pad_token="[PAD]")}
+    told = facts(folder(tmp_path, **files, config_json={"model_type": "llama", "vocab_size": 261}))
+    assert (told["special.pad_outside"], told["special.eos.outside"]) == (True, False)

@@ -140,7 +140,8 @@ def _numbers(found: Judged) -> None:
 
 def _sglang_numbers(found: Judged) -> None:
     chunk, page = _whole(found, "chunked_prefill_size"), _whole(found, "page_size")
-    if chunk is not None and page and chunk > 0 and chunk % page:
+    decodes = found.text("launch.arg.disaggregation_mode") == "decode"  # prompts are read by another server
+    if chunk is not None and page and chunk > 0 and chunk % page and not decodes:
         found.add("launch.chunk_not_of_pages", True)
     served = found.text("launch.arg.served_model_name")
     if ":" in served and "://" not in served:

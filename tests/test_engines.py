@@ -195,6 +195,18 @@ def test_variables_that_another_module_reads_are_not_gone() -> None:
     assert "VLLM_MORIIO_NUM_WORKERS" in table.document.read_elsewhere
 
 
+@pytest.mark.parametrize("version", ["0.10.2", "0.14.0", "0.19.1", "0.25.1", "0.33.0"])
+@pytest.mark.parametrize("flag", ["--max-num-batched-tokens", "--kv-cache-memory-bytes", "--max-model-len"])
+def test_vllm_takes_short_numbers_in_every_release_since(flag: str, version: str) -> None:
+    """16k for a number of tokens or bytes: each release since 0.10.1 reads it, however its source lists the flags."""
+    table = engines.table("vllm")
+    assert table is not None
+    at = table.place(version)
+    hit = table.find(flag, at)
+    assert at is not None and hit is not None
+    assert engine_facts.fits(table.kind(hit.flag, at)[0], "16k", table.style)
+
+
 @pytest.mark.parametrize(("name", "value"), [("quantization", "ascend"), ("load_format", "netloader")])
 def test_names_that_plugins_add_are_not_called_wrong(name: str, value: str) -> None:
     """Packages beside vLLM register methods of their own; a word that neither vLLM nor a known plugin has is told."""

@@ -35,7 +35,8 @@ class VllmReader:
         if "human_readable_int" not in source:
             return set()
         found: set[str] = set()
-        for part in re.findall(r"human_readable_int\w* ?= ?\{([^}]*)\}|name in \{([^}]*)\}|name == (\"\w+\")", source):
+        beside = r"human_readable_int\w* ?= ?\{([^}]*)\}|name in \{([^}]*)\}|name in \(([^)]*)\)|name == (\"\w+\")"
+        for part in re.findall(beside, source):
             found |= set(re.findall(r'"(\w+)"', " ".join(part)))
         return found
 

@@ -84,7 +84,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)\+?=", re.ASCII)
 _OPERATOR = re.compile(r"&&|\|\||\|&|;;|[|;&\n()]")
 _REDIRECTION = re.compile(r"(?:\d+|&|\{\w+\})?(?:<<<|<<-?|>>|>\||<>|[<>]&?)", re.ASCII)
-_PLACEHOLDER = re.compile(r"<[A-Za-z][\w./| -]{0,60}>(?=\s|$)", re.ASCII)
+_PLACEHOLDER = re.compile(r"<[A-Za-z][\w./| -]{0,60}>(?=[\s/:,]|$)", re.ASCII)
 """`<model>`: a name that the reader is to fill in. A shell would read from a file `model` and write to what follows."""
 _BLANKS = " \t"
 _KEYWORDS = frozenset({"then", "do", "else", "if", "while", "until", "!", "{", "time", "exec", "command"})
@@ -140,10 +140,8 @@ class _Reader:
             self._continued_at = self._at
         elif character == "#":
             self._comment()
-        elif placeholder := _PLACEHOLDER.match(self._text, self._at):
-            self._words.append(Word(placeholder[0], self._line, self._column(), known=False))
-            self._at = placeholder.end()
-            self._count += 1
+        elif _PLACEHOLDER.match(self._text, self._at):
+            self._word()
         elif redirection := _REDIRECTION.match(self._text, self._at):
             self._redirect(redirection)
         elif operator := _OPERATOR.match(self._text, self._at):
@@ -249,10 +247,23 @@ class _Reader:
             begun = True
         while self._at < len(self._text):
             character = self._text[self._at]
+            if character == "<" and (not begun or self._text[self._at - 1] in "=/:,") and self._placeholder(parts[-1]):
+                begun = True
+                continue
             if character in _BLANKS or character in "\n|;&()<>":
                 break
             begun |= self._piece(character, parts)
         return [part for part in parts if part.text or part.quoted or not part.known] if begun else []
+
+    def _placeholder(self, part: _Part) -> bool:
+        """Whether a `<name>` stands here; it is taken as a part that is not known."""
+        found = _PLACEHOLDER.match(self._text, self._at)
+        if found is None:
+            return False
+        part.text += found[0]
+        part.known = False
+        self._at = found.end()
+        return True
 
     def _piece(self, character: str, parts: list[_Part]) -> bool:
         """One piece of a word; whether it makes a word even if it is empty."""

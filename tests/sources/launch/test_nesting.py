@@ -50,6 +50,14 @@ def test_a_placeholder_is_a_word_that_is_not_known() -> None:
         ("--port", True),
         ("<port number>", False),
     ]
+    script = parse("export HOST=<address> PORT=1\nvllm serve <folder>/Qwen --host $HOST --port $PORT")
+    assert [(word.text, word.known) for word in script.commands[-1].words[2:]] == [
+        ("<folder>/Qwen", False),
+        ("--host", True),
+        ("$HOST", False),
+        ("--port", True),
+        ("1", True),
+    ]
     assert [word.text for word in parse("cat <in.txt >out.txt <<<x").commands[0].words] == ["cat"]
 
 

@@ -703,6 +703,7 @@ MODEL: tuple[FactKind, ...] = (
         ("model.type_since", "version", "first release of transformers that knows the model type"),
         ("model.type_until", "version", "last release of transformers that knows the model type"),
         ("model.type_nearest", "text", "known model type that is spelt most like an unknown one"),
+        ("model.type_before_5", "flag", "whether some release of transformers before 5 knows the model type"),
         ("model.type_guessed", "flag", "whether the installed transformers guesses a model type that is left out from the model's name"),
         ("model.type_of_vllm", "flag", "whether vLLM brings a config class of its own for the model type"),
         ("model.code_allowed", "flag", "whether the command lets the model's own code run, where it cannot be loaded without"),

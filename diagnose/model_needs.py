@@ -50,6 +50,7 @@ def _type(known: dict[str, Fact]) -> Iterator[Fact]:
         if close:
             yield Fact("model.type_nearest", spelt[close[0]], origin, fact.line)
         return
+    yield Fact("model.type_before_5", int(str(row.get("since") or "0").split(".")[0]) < 5, origin, fact.line)
     if row.get("since"):
         yield Fact("model.type_since", row["since"], origin, fact.line)
     if row.get("until"):
@@ -93,9 +94,9 @@ def _spelt_anew(rows: Sequence[compat.Row], name: str) -> compat.Row | None:
 
 def _quantization(known: dict[str, Fact]) -> Iterator[Fact]:
     """What loads the model, and the package that this needs for the method."""
-    method = known.get("model.quantization")
-    if method is None or method.value == "none":
-        return
+    method, source = known.get("model.quantization"), known.get("quantization.source")
+    if method is None or method.value == "none" or (source is not None and source.value != "config.json"):
+        return  # transformers reads no file beside config.json
     loader = loader_of(known)
     if not loader:
         return

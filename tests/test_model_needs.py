@@ -85,3 +85,18 @@ def test_an_old_transformers_guesses_a_type_from_the_name(version: str | None, a
     installed = {"transformers.version": version} if version else {}
     assert told(facts | installed)["model.type_guessed"] is guessed
     assert "model.type_guessed" not in told({"model.kind": "folder", "config.has_model_type": True})
+
+
+def test_what_only_release_5_knows_is_told() -> None:
+    """Of an unknown type nothing."""
+    known = {
+        kind: told({"model.type": kind}).get("model.type_before_5") for kind in ("llama", "qwen3", "qwen3_5", "own")
+    }
+    assert known == {"llama": True, "qwen3": True, "qwen3_5": False, "own": None}
+
+
+def test_a_file_beside_the_config_needs_no_package() -> None:
+    """transformers takes such weights for plain ones; the file is of the tool that made them."""
+    facts = {"model.quantization": "awq", "transformers.version": "4.57.3", "packages.count": 9}
+    assert "quantization.library" in told(facts | {"quantization.source": "config.json"})
+    assert "quantization.library" not in told(facts | {"quantization.source": "quant_config.json"})

@@ -109,9 +109,14 @@ def declared(found: Found, config: Config, text: Text) -> tuple[Mapping[str, Any
     for name in BESIDE:
         if name in found.names:
             value = jsonfile.load(os.path.join(found.folder, name), 4 << 20).value
-            if isinstance(value, dict):
+            if isinstance(value, dict) and not _of_onnx(value):
                 return ({"quant_method": BESIDE[name]} | value), name
     return None, ""
+
+
+def _of_onnx(value: Mapping[str, Any]) -> bool:
+    """Whether a quantize_config.json tells how ONNX files were made, as the converter of transformers.js writes it."""
+    return "per_channel" in value or "per_model_config" in value
 
 
 def method_of(told: Mapping[str, Any] | None) -> str:

@@ -81,7 +81,7 @@ def facts(text: Mapping[str, Any], merged: Mapping[str, Any], origin: str) -> It
             yield Fact("model.rope_factor", times, origin)
         if (before := original(text, values)) is not None:
             yield Fact("model.rope_original", before, origin)
-        yield from _judged(text, merged, values, told, origin)
+        yield from _of_kind(text, merged, values, told, origin)
     yield from _form(text, origin)
     longest = context(merged, values)
     if longest:
@@ -97,7 +97,7 @@ def _kind(values: Mapping[str, Any], told: str, origin: str) -> Iterator[Fact]:
         yield Fact("rope.kinds_agree", both[0] == both[1] or {*both} <= {"su", "longrope", "mrope", "default"}, origin)
 
 
-def _judged(
+def _of_kind(
     text: Mapping[str, Any], merged: Mapping[str, Any], values: Mapping[str, Any], told: str, origin: str
 ) -> Iterator[Fact]:
     """Whether the keys that a kind needs are there and of use, as transformers validates and computes them."""

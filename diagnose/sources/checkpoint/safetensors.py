@@ -1,4 +1,4 @@
-"""The header of a .safetensors file → its tensors, or what is wrong with it: as the library judges, without reading a tensor.
+"""The header of a .safetensors file → its tensors, or what is wrong with it: as the library checks it, without reading a tensor.
 
 The checks are those of the safetensors crate, in its order: the length, the text, each tensor's place and size, the end
 of the file. A header is read in one piece, as the format limits it to 100 MB; ours stops at a third of that.
@@ -50,7 +50,7 @@ class Header(Struct, frozen=True):
     """What the front of a file says. `size` of the file and `length` of the header's JSON in bytes.
 
     `problem` is a word, empty if the library would open the file: unreadable, empty, bad-header, unknown-dtype, overlap,
-    gap, wrong-size, truncated, trailing, or unread (not judged here). `why` is a sentence about it, `tensor` the one that
+    gap, wrong-size, truncated, trailing, or unread (not looked at here). `why` is a sentence about it, `tensor` the one that
     shows it, `expected` the size in bytes that the file should have (0: not known). `tensors` are in the order of their
     bytes; with most problems there are none.
     """
@@ -145,7 +145,7 @@ def parse(text: bytes, size: int) -> Header:
     if metadata is None:
         why = "its header is long and full of things that are no tensors; it is not read"
         return Header(size, length, problem="unread", why=why)
-    return _judged(entries, metadata, size, length)
+    return _checked(entries, metadata, size, length)
 
 
 def _decoded(text: bytes) -> tuple[dict[str, _Entry], dict[str, str] | None]:
@@ -209,7 +209,7 @@ def _are_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < _MAX for item in value)
 
 
-def _judged(entries: dict[str, _Entry], metadata: dict[str, str], size: int, length: int) -> Header:
+def _checked(entries: dict[str, _Entry], metadata: dict[str, str], size: int, length: int) -> Header:
     """The header if its tensors follow each other without a gap up to the end of the file, else what is wrong."""
     tensors: list[Tensor] = []
     shapes: dict[tuple[int, ...], tuple[int, ...]] = {}

@@ -76,9 +76,9 @@ def _folder(path: str, head: str, name: str, kind: str) -> Iterator[Reading]:
     yield Step("reading the tokenizer's files")
     known = files.look(path, head)
     found = vocabulary.gather(known)
-    yield from identity.judge(known, found, name)
-    yield from vocabulary.judge(known, found)
-    yield from special.judge(known, found)
+    yield from identity.facts(known, found, name)
+    yield from vocabulary.facts(known, found)
+    yield from special.facts(known, found)
     yield from _absent(known, found, kind)
     yield from _faulty(known)
     chosen = template.find(known)
@@ -98,11 +98,11 @@ def _folder(path: str, head: str, name: str, kind: str) -> Iterator[Reading]:
             yield reading
     found.ordinary.clear()  # so that the child below is as small as it can be
     if found.document is not None:
-        readings = encoding.judge(known, found, {key: _utf8(text) for key, text in names.items()}, prompt)
+        readings = encoding.facts(known, found, {key: _utf8(text) for key, text in names.items()}, prompt)
         yield from _apart("tokenizer.json", readings, ENCODING_MEMORY, ENCODING_SECONDS)
     elif found.kind == "sentencepiece" and known.good(os.path.basename(found.origin)):
         name = os.path.basename(found.origin)
-        readings = encoding.judge_sentencepiece(known, found, name)
+        readings = encoding.sentencepiece_facts(known, found, name)
         yield from _apart(name, readings, ENCODING_MEMORY, ENCODING_SECONDS)
 
 
@@ -116,7 +116,7 @@ def _gguf(path: str, origin: str, name: str) -> Iterator[Reading]:
     found = embedded.read(path)
     if found is None:
         return
-    yield from embedded.judge(found, origin)
+    yield from embedded.facts(found, origin)
     yield Fact("template.model_tuned", identity.tuned_for_chat(name, {}), origin)
     if found.template is None:
         return
@@ -136,7 +136,7 @@ def _template(
 ) -> Iterator[Reading]:
     """What the template does, in a child process; the prompt of the plainest conversation is put into `prompt`."""
     tools = next((source for source in others if source.name == "tool_use"), None)
-    readings = template.judge(chosen, tools, marks, origin)
+    readings = template.facts(chosen, tools, marks, origin)
     for reading in _apart("chat template", readings, sandbox.MEMORY, TEMPLATE_SECONDS):
         if isinstance(reading, Output) and reading.origin in (template.PROMPT, template.TURNS):
             prompt.append(reading.text)

@@ -65,7 +65,7 @@ def read(path: str) -> Embedded | None:
     return Embedded(special, marked, tuple(marked), len(texts), frozenset(ends), chosen, others)
 
 
-def judge(found: Embedded, origin: str) -> Iterator[Reading]:
+def facts(found: Embedded, origin: str) -> Iterator[Reading]:
     """The facts about tokens. That a file has no template is no fault: llama.cpp then takes ChatML."""
     yield Fact("tokenizer.kind", "gguf", origin)
     if found.count:

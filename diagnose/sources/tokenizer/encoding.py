@@ -37,7 +37,7 @@ _MARK = re.compile(r"<[|｜][\w▁]{1,40}[|｜]?>|<[\w▁]{1,40}[|｜]>")
 _WORDS = frozenset(("WordPiece", "WordLevel"))
 
 
-def judge(
+def facts(
     known: Files, vocabulary: Vocabulary, special: Mapping[str, str], prompts: Sequence[str]
 ) -> Iterator[Reading]:
     """The facts; `special` are the special tokens by name (eos, bos, …), `prompts` are rendered conversations, the first the plainest."""
@@ -102,7 +102,7 @@ def _around(tokenizer: Tokenizer, vocabulary: Vocabulary, special: Mapping[str, 
     yield Fact("tokenizer.adds_eos", eos is not None and eos in behind, vocabulary.origin)
 
 
-def judge_sentencepiece(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
+def sentencepiece_facts(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
     """The facts of a folder whose vocabulary is the SentencePiece model `name` alone."""
     from sentencepiece import SentencePieceProcessor
 

@@ -66,7 +66,7 @@ _PARSERS: Mapping[str, tuple[str, ...]] = {
     "jamba": ("jamba",),
     "phi4_mini_json": ("phi4_mini_json",),
 }
-"""Parsers, of vLLM and of SGLang, that read a format; a format that is not here is not judged."""
+"""Parsers, of vLLM and of SGLang, that read a format; of a format that is not here nothing is told."""
 GENERIC = ("hf", "beam", "auto")
 """Parsers that find out the format by themselves."""
 

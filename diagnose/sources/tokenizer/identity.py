@@ -30,7 +30,7 @@ _BASE = re.compile(r"[-_. ](?:base|pt|pretrain(?:ed)?)(?:$|[-_. ])", re.I)
 _MOST_ABSURD = 1 << 40
 
 
-def judge(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
+def facts(known: Files, vocabulary: Vocabulary, name: str) -> Iterator[Reading]:
     """The facts. `name` is the model's, as its folder or id is called."""
     config = known.tokenizer_config
     yield Fact("tokenizer.config_missing", "tokenizer_config.json" not in known.states, known.head or "model folder")

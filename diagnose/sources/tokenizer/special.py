@@ -68,7 +68,7 @@ def stop_ids(known: Files) -> tuple[list[int], str]:
     return [], ""
 
 
-def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+def facts(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
     """The facts about the tokens with a name, then about all."""
     names = named(known, vocabulary)
     rows = rows_of(known)

@@ -129,7 +129,7 @@ def where(known: Files, found: Found) -> Iterator[Reading]:
         yield Fact("template.older_differs", found.older.text.strip() != found.chosen.text.strip(), origin)
 
 
-def judge(source: Source, tools: Source | None, marks: Marks, origin: str) -> Iterator[Reading]:
+def facts(source: Source, tools: Source | None, marks: Marks, origin: str) -> Iterator[Reading]:
     """Render all conversations; the facts. `tools` is the template that is taken where tools are given."""
     yield Step("reading the chat template")
     text = source.text if tools is None else source.text + tools.text

@@ -194,7 +194,7 @@ def decoder_entries(config: dict[str, Any]) -> list[Added]:
     return found
 
 
-def judge(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
+def facts(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
     """Sizes, and where the files differ from each other and from the model."""
     yield Fact("tokenizer.kind", vocabulary.kind, vocabulary.origin or known.head or "model folder")
     if vocabulary.ordinary:

@@ -140,3 +140,5 @@ def test_a_file_beside_the_config_is_not_what_loaders_read(tmp_path: Path) -> No
     found = look(tmp_path, gptq())
     assert (found["model.quantization"], found["quantization.source"]) == ("gptq", "quantize_config.json")
     assert found["quantization.told"] is False
+    write_json(tmp_path / "quantize_config.json", {"per_channel": True, "reduce_range": True, "per_model_config": {}})
+    assert look(tmp_path, plain())["model.quantization"] == "none"  # ONNX files lie beside the weights

@@ -203,7 +203,8 @@ def test_vllm_takes_short_numbers_in_every_release_since(flag: str, version: str
     assert table is not None
     at = table.place(version)
     hit = table.find(flag, at)
-    assert at is not None and hit is not None
+    assert at is not None
+    assert hit is not None
     assert engine_facts.fits(table.kind(hit.flag, at)[0], "16k", table.style)
 
 

@@ -205,6 +205,8 @@ def _flag(found: Judged, table: Table, one: Given) -> None:
     if one.flag == "-O" and table.style == "flexible" and not one.key and not table.has(hit, found.at):
         hit = table.find("--optimization-level", found.at) or hit  # vLLM's parser writes -O3 anew as that
     if not table.has(hit, found.at):
+        if len(table.beginnings(written, found.at)) == 1:
+            return  # the release takes it for the beginning of another flag
         _not_in_release(found, table, one, hit)
         return
     if hit.flag.elsewhere == "all":

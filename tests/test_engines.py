@@ -148,6 +148,20 @@ def test_the_beginning_of_one_flag_is_that_flag_and_of_several_none(monkeypatch:
     ]
 
 
+def test_a_flag_that_is_gone_may_be_the_beginning_of_another() -> None:
+    """--return-hidden-states left SGLang, and its parser takes it for --return-hidden-states-mode now."""
+    told = {
+        "engine.name": "sglang",
+        "launch.program": "sglang serve",
+        "sglang.version": "0.5.23",
+        "launch.given.0.flag": "--return-hidden-states",
+        "launch.given.0.name": "return_hidden_states",
+    }
+    found = {fact.name for fact in engine_facts.complete(Fact(name, value, "test") for name, value in told.items())}
+    assert "engine.release" in found
+    assert "launch.gone.0.flag" not in found
+
+
 def test_without_a_release_the_newest_judges_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is taken for certain that is not."""
     said = judge(monkeypatch, "", ("--old", "1"))

@@ -223,7 +223,8 @@ class _Comparison(Struct, frozen=True):
         yield from self._experts()
         if whole:
             yield from self._head()
-            there = any(name.startswith(self.stack.prefix + "embed_tokens.") for name in self.tensors)
+            # some models keep it outside of what holds the layers (language_model.model.encoder.layers)
+            there = any("embed_tokens." in name and not _OTHER.search(name) for name in self.tensors)
             yield Fact("shape.embedding_missing", self._embedding() is None and not there, self.folder)
             yield from self._incomplete()
 

@@ -67,6 +67,14 @@ def test_an_embedding_that_has_more_than_the_vocabulary_by_design_is_not_compare
     assert "shape.vocab.got" not in known
 
 
+def test_an_embedding_outside_of_what_holds_the_layers_is_there(tmp_path: Path) -> None:
+    """Qianfan-OCR's layers lie in an encoder, its embedding beside that; one of another part does not count."""
+    moved = {name.replace("model.layers.", "model.encoder.layers."): one for name, one in models.llama().items()}
+    assert told(tmp_path, moved)["shape.embedding_missing"] is False
+    moved["vision_model.embed_tokens.weight"] = moved.pop("model.embed_tokens.weight")
+    assert told(tmp_path, moved)["shape.embedding_missing"] is True
+
+
 def test_layers_beyond_the_config_are_counted_unless_they_predict_ahead(tmp_path: Path) -> None:
     """A model with MTP layers may have more than it counts."""
     assert told(tmp_path, models.llama(3))["shape.layers.extra"] == 1

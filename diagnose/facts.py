@@ -757,6 +757,7 @@ MODEL: tuple[FactKind, ...] = (
         ("generation.error", "text", "why generation_config.json cannot be read"),
         ("generation.do_sample", "flag", "whether generation_config.json asks for sampling"),
         ("generation.without_effect", "text", "sampling flags that are set while sampling is off"),
+        ("generation.top_k_all", "flag", "whether top_k is -1, vLLM's word for all tokens, while it samples"),
         ("generation.max_new_tokens", "number", "longest answer that generation_config.json allows"),
         ("generation.max_length", "number", "longest prompt and answer that generation_config.json allows"),
         ("generation.wrong.*.key", "text", "key of generation_config.json whose value generation refuses"),

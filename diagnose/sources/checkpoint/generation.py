@@ -35,6 +35,8 @@ def facts(value: Mapping[str, Any], config: Config | None, text: Text | None, or
         yield Fact("generation.do_sample", sampled, origin)
     if sampled is not True:
         yield Fact("generation.without_effect", ", ".join(without_effect(value)) or "none", origin)
+    if sampled is True and _takes_all(value):
+        yield Fact("generation.top_k_all", True, origin)
     for index, (key, wants) in enumerate(wrong(value)):
         yield Fact(f"generation.wrong.{index}.key", key, origin)
         yield Fact(f"generation.wrong.{index}.value", str(value[key])[:80], origin)
@@ -72,7 +74,7 @@ def wrong(value: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("temperature", _temperature(value)),
         ("top_p", _within(value.get("top_p"), 0, 1)),
         ("min_p", _within(value.get("min_p"), 0, 1)),
-        ("top_k", _whole(value.get("top_k"), 0) if value.get("do_sample") is True else ""),
+        ("top_k", _whole(value.get("top_k"), 0) if value.get("do_sample") is True and not _takes_all(value) else ""),
         ("repetition_penalty", _above(value.get("repetition_penalty"), 0)),
         ("max_new_tokens", _whole(value.get("max_new_tokens"), 1)),
         ("num_beams", _whole(value.get("num_beams"), 1)),
@@ -84,6 +86,11 @@ def wrong(value: Mapping[str, Any]) -> list[tuple[str, str]]:
         if wants:
             found.append((key, wants))
     return found
+
+
+def _takes_all(value: Mapping[str, Any]) -> bool:
+    """Whether top_k is vLLM's -1, which means all tokens there, as 0 does for both."""
+    return value.get("top_k") == -1 and not isinstance(value["top_k"], bool)
 
 
 def _is_number(value: object) -> bool:

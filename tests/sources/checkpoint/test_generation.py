@@ -25,7 +25,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         ({"do_sample": True, "temperature": "0.7"}, "temperature"),
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 90}, "top_p"),
-        ({"do_sample": True, "top_k": -1}, "top_k"),
+        ({"do_sample": True, "top_k": -2}, "top_k"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"num_return_sequences": 3}, "num_return_sequences"),
@@ -67,3 +67,10 @@ def test_end_tokens_are_held_against_the_config() -> None:
     assert facts()["generation.eos_of_config"] is True
     assert facts(eos_token_id=[7, 8])["generation.eos_of_config"] is False
     assert facts(eos_token_id=[2, 500])["token_id.generation-eos.beyond"] == 1
+
+
+def test_vllm_s_word_for_all_tokens_is_told_apart() -> None:
+    """generate() refuses it, vLLM takes it; 0 is right for both."""
+    assert facts(do_sample=True, top_k=-1)["generation.top_k_all"] is True
+    assert "generation.wrong.0.key" not in facts(do_sample=True, top_k=-1)
+    assert "generation.top_k_all" not in facts(do_sample=True, top_k=0) | facts(do_sample=False, top_k=-1)

@@ -249,7 +249,9 @@ def plan(
         int, typer.Option(help="Tokens of one sequence, with its answer.", metavar="N", show_default=False)
     ] = 0,
     concurrency: Annotated[int, typer.Option(help="Sequences at the same time.", metavar="N", show_default=False)] = 0,
-    engine: Annotated[Engine, typer.Option("--for", help="What will serve it; a .gguf file is planned for llama.cpp.")] = Engine.vllm,
+    engine: Annotated[
+        Engine, typer.Option("--for", help="What will serve it; a .gguf file is planned for llama.cpp.")
+    ] = Engine.vllm,
     kv_cache_dtype: Annotated[
         str, typer.Option(help="auto, fp8, int8, q8_0 …", metavar="TYPE", show_default=False)
     ] = "",

@@ -106,4 +106,10 @@ def test_a_text_without_end_is_cut() -> None:
 def test_lines_continued_for_windows_are_continued() -> None:
     """A caret or a backtick at the end of every line, as in a command for cmd or PowerShell."""
     for mark in ("^", "`"):
-        assert texts(parse(f"llama-server {mark}\n -m x.gguf {mark}\n -c 1")) == ["llama-server", "-m", "x.gguf", "-c", "1"]
+        assert texts(parse(f"llama-server {mark}\n -m x.gguf {mark}\n -c 1")) == [
+            "llama-server",
+            "-m",
+            "x.gguf",
+            "-c",
+            "1",
+        ]

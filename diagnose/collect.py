@@ -47,36 +47,13 @@ def case_of_text(rules: RuleSet, text: str, origin: str = "text") -> Case:
     return completed(_read_stream(rules, origin, BytesIO(text.encode("utf-8", "replace"))))
 
 
-DERIVED = ("dataset/compat/", "dataset/engines/", "arithmetic")
-"""How the origins of facts begin that follow from others: they are made anew when what they follow from changes."""
-
-
-def is_derived(fact: Fact) -> bool:
-    """Whether a fact follows from others."""
-    return fact.origin.startswith(DERIVED)
-
-
 def completed(case: Case) -> Case:
-    """A case with what follows from its facts: by the tables, and by arithmetic. What followed before is taken out."""
+    """A case with what follows from its facts."""
     if not case.facts:
         return case
-    from diagnose import compat
+    from diagnose import derive
 
-    read = tuple(fact for fact in case.facts if not is_derived(fact))
-    facts = read + compat.complete(read)
-    if any(fact.name.startswith(("model.", "launch.program", "launch.given.", "deploy.", "wanted.")) for fact in read):
-        facts = _of_a_model(facts)
-    return replace(case, facts=facts)
-
-
-def _of_a_model(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
-    """The facts with what follows from a model's and a launch command's: each step sees what the one before found."""
-    from diagnose import engines, fit, fit_memory
-    from diagnose.sources.tokenizer import derived
-
-    for step in (engines.complete, derived.complete, fit.complete, fit_memory.complete):
-        facts += step(facts)
-    return facts
+    return replace(case, facts=derive.complete(case.facts))
 
 
 def _read(rules: RuleSet, path: str, standard_input: BinaryIO) -> Case:

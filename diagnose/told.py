@@ -113,7 +113,7 @@ def _raw_values(finding: Finding, case: Case) -> dict[str, Value]:
 
 def _of_model_type(name: str) -> dict[str, Value]:
     """Which releases of transformers know the model type that a text names."""
-    from diagnose import compat
+    from diagnose.derive import compat
 
     asked = (Fact("wanted.kind", "model-type", ""), Fact("wanted.name", name, ""))
     return {fact.name: fact.value for fact in compat.complete(asked)}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from diagnose.collect import case_of_files, case_of_text, is_derived
+from diagnose.collect import case_of_files, case_of_text
+from diagnose.derive import is_derived
 from diagnose.errors import InputError
 from diagnose.ruleset import RuleSet
 from tests.support import rule, ruleset_of

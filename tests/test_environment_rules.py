@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from diagnose import compat
 from diagnose.causes import diagnose
+from diagnose.derive import compat
 from diagnose.match import match
 from diagnose.model import Case, Cause
 from tests.sources.environments import environment, install, interpreter, site_of, told

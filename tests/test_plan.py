@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from diagnose import engines, memory
+from diagnose import memory
 from diagnose.cards import GIB, parse
+from diagnose.derive import engines
 from diagnose.memory.stored import LLAMA_CPP, sequence_bytes
 from diagnose.memory.tuning import adapter_parameters, full_states
 from diagnose.model import Fact

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from shutil import which
 
-from diagnose import compat
+from diagnose.derive import compat
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources.banner import KNOWN_PACKAGES, canonical
 

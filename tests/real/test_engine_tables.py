@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from diagnose import engines
+from diagnose.derive import engines
 
 pytestmark = pytest.mark.real
 

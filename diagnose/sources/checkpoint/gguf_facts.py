@@ -211,7 +211,7 @@ def _split(
 
 
 def _identity(header: Header, name: str) -> Iterator[Fact]:
-    yield Fact("gguf.version", header.version, name)
+    yield Fact("gguf.format_version", header.version, name)
     yield Fact("gguf.big_endian", header.big_endian, name)
     yield Fact("gguf.foreign_order", header.big_endian != (sys.byteorder == "big"), name)
     yield Fact("gguf.kind", _kind(header), name)

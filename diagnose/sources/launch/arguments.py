@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from diagnose.engines import Flag, Hit, Table
+from diagnose.derive.engines import Flag, Hit, Table
 from diagnose.sources.launch.shell import Word
 
 MOST_FLAGS = 500

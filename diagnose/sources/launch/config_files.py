@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from diagnose.engines import Table
+from diagnose.derive.engines import Table
 from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import yamlfile
 from diagnose.sources.jsonfile import Loaded, read_bytes

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from diagnose import engines
+from diagnose.derive import engines
 from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import jsonfile
 from diagnose.sources.launch import arguments, config_files, meant, words

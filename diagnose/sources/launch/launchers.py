@@ -147,7 +147,7 @@ def _split(words: Sequence[Word], flags: frozenset[str]) -> _Split:
 
 def _unknown(name: str, given: Sequence[Word], origin: str) -> Iterator[Reading]:
     """`deploy.unknown_option`: the first option that no release of the launcher has, by the tables of its own parser."""
-    from diagnose import engines
+    from diagnose.derive import engines
 
     table = engines.table(name)
     for word in given if table is not None else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnose.engines import Flag, Table, table
+from diagnose.derive.engines import Flag, Table, table
 from diagnose.sources.launch.arguments import read, straight
 from diagnose.sources.launch.shell import words_of
 
@@ -76,7 +76,7 @@ def test_long_dashes_are_read_as_two_hyphens() -> None:
 @given(st.lists(st.text(max_size=8), max_size=12), st.sampled_from(["argparse", "flexible", "llama", "typer"]))
 def test_any_words_are_read(some: list[str], style: str) -> None:
     """No list of words raises anything or is read for ever; every word is told once at most."""
-    from diagnose.engines import _Document
+    from diagnose.derive.engines import _Document
 
     own = Table(
         _Document("x", "", "", ("1.0",), style, rows=(Flag("--a"), Flag("--b", type="flag"), Flag("--c", many="+")))

@@ -266,6 +266,6 @@ def table(engine: str) -> Table | None:
 
 def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     """What the tables say of the command, the model and the environment that the facts tell of; nothing that is there already."""
-    from diagnose import engine_facts
+    from diagnose.derive import engine_facts
 
     return engine_facts.complete(facts)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from diagnose import cards
 from diagnose.cards import Card
-from diagnose.known import Known
+from diagnose.derive.known import Known
 from diagnose.memory.stored import PLAIN, sequence_bytes, value_bytes
 from diagnose.model import Fact
 from diagnose.plan import serving

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from diagnose.compat import complete
+from diagnose.derive.compat import complete
 from diagnose.model import Fact
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from diagnose.engines import Span, Table
+from diagnose.derive.engines import Span, Table
 from diagnose.places import bundled
 
 if TYPE_CHECKING:
-    from diagnose.engine_facts import Judged
+    from diagnose.derive.engine_facts import Judged
 
 
 class Relation(Struct, frozen=True, rename={"within": "in"}):

@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diagnose import facts as catalogue
-from diagnose import fit_memory, memory, ruleset
+from diagnose import memory, ruleset
 from diagnose.causes import diagnose
 from diagnose.collect import completed
+from diagnose.derive import fit_memory
 from diagnose.match import match
 from diagnose.model import Case, Fact
 from tests.test_memory import LLAMA_3_8B

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
-from diagnose import compat
+from diagnose.derive import compat
 from diagnose.model import Fact
 
 OF_VLLM = frozenset(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from diagnose.derive.tokenizer import complete
 from diagnose.model import Fact
-from diagnose.sources.tokenizer.derived import complete
 from diagnose.sources.tokenizer.formats import fits, reasoning_format, tool_format
 
 Value = str | int | float | bool

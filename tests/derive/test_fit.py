@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnose import fit, parallel
+from diagnose.derive import fit, parallel
+from diagnose.derive.parallel import Shape
 from diagnose.facts import describe
-from diagnose.parallel import Shape
 from tests.support import facts_of
 
 VLLM = {"engine.name": "vllm", "launch.program": "vllm serve"}

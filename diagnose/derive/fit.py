@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from diagnose import parallel, reach
-from diagnose.known import ORIGIN, Known, Told
+from diagnose.derive import parallel, reach
+from diagnose.derive.known import ORIGIN, Known, Told
 from diagnose.model import Fact
 
 _FLOAT16_REFUSED = ("gemma2", "gemma3", "gemma3_text", "glm4")
@@ -291,7 +291,7 @@ def _quantization(known: Known) -> Told:
     version = known.text("launch.engine_version") if known.contained else known.text("vllm.version")
     if known.engine != "vllm" or not method or not version or known.text("launch.quantization"):
         return
-    from diagnose import compat
+    from diagnose.derive import compat
 
     asked = (Fact("vllm.version", version, ORIGIN), Fact("launch.arg.quantization", method, ORIGIN))
     told = {fact.name: fact.value for fact in compat.complete(asked)}

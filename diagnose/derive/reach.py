@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from diagnose.known import Known, Told
+from diagnose.derive.known import Known, Told
 
 PORTS: Mapping[str, int] = {"vllm": 8000, "sglang": 30000, "llama.cpp": 8080, "tgi": 3000, "ollama": 11434}
 """The port that each engine listens on unless told otherwise; TGI's image says 80."""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from diagnose import compat
-from diagnose.compat import complete
+from diagnose.derive import compat
+from diagnose.derive.compat import complete
 from diagnose.facts import describe
 from diagnose.match import match
 from diagnose.model import Case, Fact

@@ -58,7 +58,7 @@ Value = str | int | float | bool
 
 def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     """The facts that follow from `facts` by the tables; none that is among them already."""
-    from diagnose import model_needs
+    from diagnose.derive import model_needs
 
     given = tuple(facts)
     found = _Found({fact.name: fact for fact in given})

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from diagnose import engine_facts, engine_model, engines
-from diagnose.engines import Flag, Table, _Document
+from diagnose.derive import engine_facts, engine_model, engines
+from diagnose.derive.engines import Flag, Table, _Document
 from diagnose.facts import describe
 from diagnose.model import Fact
 from tests.support import ROOT

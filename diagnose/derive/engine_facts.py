@@ -13,8 +13,8 @@ from difflib import get_close_matches
 
 from msgspec import Struct
 
-from diagnose import engine_model, engines
-from diagnose.engines import Hit, Table
+from diagnose.derive import engine_model, engines
+from diagnose.derive.engines import Hit, Table
 from diagnose.model import Fact
 
 PACKAGES = {
@@ -129,7 +129,7 @@ class Judged:
 
 
 def complete(facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    """See `diagnose.engines.complete`."""
+    """See `diagnose.derive.engines.complete`."""
     found = Judged(facts)
     if found.table is None or not found.table.releases:
         return ()

@@ -1,0 +1,37 @@
+"""Facts that follow from other facts: by the tables in dataset/, and by arithmetic.
+
+`complete` takes the steps in their order; each sees what the ones before found. A step is a module with a pure function
+`complete(facts)`. What follows is made anew whenever a case is read, so that a case file is judged by the tables of today.
+"""
+
+from __future__ import annotations
+
+from diagnose.model import Fact
+
+DERIVED = ("dataset/compat/", "dataset/engines/", "arithmetic")
+"""How the origins of such facts begin."""
+
+
+def is_derived(fact: Fact) -> bool:
+    """Whether a fact follows from others."""
+    return fact.origin.startswith(DERIVED)
+
+
+def complete(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
+    """The facts that were read, with all that follows from them; what followed before is taken out."""
+    from diagnose.derive import compat
+
+    read = tuple(fact for fact in facts if not is_derived(fact))
+    known = read + compat.complete(read)
+    if any(fact.name.startswith(("model.", "launch.program", "launch.given.", "deploy.")) for fact in read):
+        known = _of_a_model(known)
+    return known
+
+
+def _of_a_model(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
+    """The facts with what follows from a model's and a launch command's."""
+    from diagnose.derive import engines, fit, fit_memory, tokenizer
+
+    for step in (engines.complete, tokenizer.complete, fit.complete, fit_memory.complete):
+        facts += step(facts)
+    return facts

@@ -225,7 +225,9 @@ def _of_gguf(told: Mapping[str, Value]) -> tuple[CacheGroup, ...]:
 def _group(told: Mapping[str, Value], name: str) -> CacheGroup:
     def number(key: str) -> int:
         value = told.get(f"model.cache.{name}.{key}")
-        return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else 0
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return 0
+        return int(value) if 0 < value < 1 << 62 else 0  # a case file may hold an infinite number
 
     kind = name.partition("-")[0]
     return CacheGroup(

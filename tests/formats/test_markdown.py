@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diagnose.formats.markdown import _code, _fenced, _plain, write
+from diagnose.formats.markdown import _code, _fenced, plain, write
 from tests.support import diagnosis_of, rule, ruleset_of
 
 HOSTILE = (
@@ -84,12 +84,12 @@ def test_what_was_recognised_is_code(tmp_path: Path) -> None:
 
 def test_code_in_a_rule_stays_code() -> None:
     """Between backquotes nothing is escaped: the command can be copied."""
-    assert _plain("use `pip install 'vllm<0.9' @x *` now*") == "use `pip install 'vllm<0.9' @x *` now\\*"
+    assert plain("use `pip install 'vllm<0.9' @x *` now*") == "use `pip install 'vllm<0.9' @x *` now\\*"
 
 
 def test_names_stay_readable() -> None:
     """Underscores within a name are no markup; those around it are."""
-    assert _plain("max_model_len __init__") == "max_model_len \\_\\_init\\_\\_"
+    assert plain("max_model_len __init__") == "max_model_len \\_\\_init\\_\\_"
 
 
 def test_terminal_controls_are_spelled_out(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ markup = st.text("`\\<@[]a_* \n", max_size=40)
 @settings(deadline=None, max_examples=300)
 def test_plain_text_has_no_markup(text: str) -> None:
     """Whatever mix of backquotes, backslashes and brackets: outside of code nothing is left that means something."""
-    assert re.findall(r"<|@(?!\u200b)|(?<!\\)\[", outside_code(f"x {_plain(text)}")) == []
+    assert re.findall(r"<|@(?!\u200b)|(?<!\\)\[", outside_code(f"x {plain(text)}")) == []
 
 
 @given(text=markup)

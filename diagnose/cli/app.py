@@ -172,7 +172,7 @@ def check(
     fail_on: FailOnOption = FailOn.error,
     rules: RulesOption = None,
 ) -> None:
-    """See whether a model, the command that starts it, GPUs, machine and Python environment fit together."""
+    """See whether model, launch command, GPUs, machine and packages fit."""
     from diagnose.cli.check import Target, run
 
     target = Target(
@@ -298,7 +298,7 @@ def plan(
     ] = False,
     format: FormatOption = Format.text,
 ) -> None:
-    """See what a model needs of GPU memory, what fits, and with which flags."""
+    """See what fits on which GPUs, and with which flags."""
     from diagnose.cli.plan import run
     from diagnose.plan.structs import Wish
 

@@ -75,6 +75,8 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
             )
 
         return completed(bundle.read(target.case))
+    if not (target.machine or target.model or target.command or target.files):
+        raise InputError("--no-machine leaves nothing to look at: name a model, a manifest (-f), or a command after --")
     from diagnose.machine import Request, case_of_machine
 
     request = Request(

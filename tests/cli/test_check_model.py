@@ -96,6 +96,14 @@ def test_what_is_no_command_is_bad_input(home: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_nothing_to_look_at_is_bad_input(home: Path) -> None:
+    """Without the machine and without a model or command there is nothing to be judged fine."""
+    done = run_doctor(home, "check", "--no-machine")
+
+    assert (2, b"") == (done.returncode, done.stdout)
+    assert b"nothing to look at" in done.stderr
+
+
 def test_a_model_that_is_not_there_is_told(home: Path, model: Path) -> None:
     """With the name that was probably meant."""
     report = told(home, str(model)[:-1] + "3", code=1)

@@ -16,8 +16,8 @@ test: $(STAMP)            ## the test suite
 test-slow: $(STAMP)       ## what takes minutes
 	$(BIN)/python -m pytest -q -m "slow and not real"
 
-test-real: $(STAMP) $(REAL)/.installed    ## against torch, transformers and, if LLMDOCTOR_LLAMA_SERVER names it, llama.cpp's server
-	LLMDOCTOR_REAL_PYTHON=$(CURDIR)/$(REAL)/bin/python $(BIN)/python -m pytest -q -m real
+test-real: $(REAL)/.installed    ## against torch, transformers and, if LLMDOCTOR_LLAMA_SERVER names it, llama.cpp's server
+	LLMDOCTOR_REAL_PYTHON=$(CURDIR)/$(REAL)/bin/python $(REAL)/bin/python -m pytest -q -m real
 
 engines: $(STAMP)         ## read the tables in dataset/engines anew out of the engines' packages
 	$(BIN)/python dataset/engines/refresh.py
@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml
 
 $(REAL)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(REAL)
-	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[real]'
+	$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,real]'
 	@touch $(REAL)/.installed
 
 clean:

@@ -6,7 +6,6 @@ The memory is what the driver lists, and what of it CUDA offers a program, from 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from diagnose.places import bundled
+from diagnose.places import table
 
 MIB, GIB = 1 << 20, 1 << 30
 MOST_CARDS = 999
@@ -127,21 +126,9 @@ def _row(name: str) -> dict[str, Any] | None:
 
 @cache
 def _rows() -> Sequence[dict[str, Any]]:
-    return _read("gpus.json", "rows")
+    return list(table("gpus.json").get("rows", ()))
 
 
 @cache
 def _capabilities() -> Sequence[dict[str, Any]]:
-    return _read(os.path.join("compat", "gpus.json"), "gpus")
-
-
-def _read(name: str, key: str) -> list[dict[str, Any]]:
-    """The rows of a table; none if it is not there."""
-    import msgspec
-
-    try:
-        with open(os.path.join(bundled("dataset"), name), "rb") as file:
-            rows: list[dict[str, Any]] = msgspec.json.decode(file.read())[key]
-            return rows
-    except (OSError, KeyError, TypeError, msgspec.DecodeError):
-        return []
+    return list(table("compat", "gpus.json").get("gpus", ()))

@@ -18,6 +18,7 @@ from diagnose.cards import GIB, MIB, Card, parse
 from diagnose.memory.cache import cache_groups
 from diagnose.memory.stored import PLAIN, sequence_bytes, token_bytes, value_bytes
 from diagnose.plan import Weights, Wish, model_of, serving, training
+from tests.test_memory import DEEPSEEK_V3
 
 LLAMA_3_8B: dict[str, Any] = {
     "model_type": "llama",
@@ -91,17 +92,6 @@ GPT_OSS_120B = {
     "num_local_experts": 128,
     "num_experts_per_tok": 4,
     "sliding_window": 128,
-}
-DEEPSEEK_V3 = {
-    "model_type": "deepseek_v3",
-    "hidden_size": 7168,
-    "num_hidden_layers": 61,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 128,
-    "kv_lora_rank": 512,
-    "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 128,
-    "v_head_dim": 128,
 }
 
 

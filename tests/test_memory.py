@@ -19,6 +19,17 @@ from diagnose.memory.stored import LLAMA_CPP, PLAIN, STATIC, TRANSFORMERS, seque
 
 _FILE = json.loads((Path(__file__).parent / "real" / "measured.json").read_text())
 MEASURED, WHOLE = _FILE["rows"], _FILE["full"]
+DEEPSEEK_V3 = {
+    "model_type": "deepseek_v3",
+    "hidden_size": 7168,
+    "num_hidden_layers": 61,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 128,
+    "v_head_dim": 128,
+}
 LLAMA_3_8B = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -115,18 +126,7 @@ def test_llama_3_8b_keeps_128_kib_of_a_token() -> None:
 
 def test_mla_is_kept_compressed_or_expanded() -> None:
     """DeepSeek-V3: 512 + 64 values per token and layer compressed; 128 × (192 + 128) as transformers 4 kept it."""
-    config = {
-        "model_type": "deepseek_v3",
-        "hidden_size": 7168,
-        "num_hidden_layers": 61,
-        "num_attention_heads": 128,
-        "num_key_value_heads": 128,
-        "kv_lora_rank": 512,
-        "qk_rope_head_dim": 64,
-        "qk_nope_head_dim": 128,
-        "v_head_dim": 128,
-    }
-    (group,) = cache_groups(config)
+    (group,) = cache_groups(DEEPSEEK_V3)
     assert (group.kind, group.values_per_token, group.expanded_per_token) == ("mla", 576, 128 * 320)
     whole = sequence_bytes([group], 1000, 2, PLAIN)
     assert whole == 1000 * 61 * 576 * 2

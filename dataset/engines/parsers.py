@@ -23,7 +23,6 @@ class Flag(NamedTuple):
     choices: tuple[str, ...] | None = None
     deprecated: bool = False
     instead: str = ""
-    dotted: bool = False
     off: tuple[str, ...] = ()
     refused: bool = False
     elsewhere: bool = False
@@ -180,7 +179,7 @@ def flag_of(spellings: tuple[str, ...], told: dict[str, Any]) -> Flag:
     help_ = str(told.get("help") or "")
     deprecated, instead = deprecation(help_, told)
     refused = str(action) == "DeprecatedAction" and bool(told.get("error_message"))
-    return Flag(spellings, kind, many, listed, deprecated, instead, bool(told.get("dotted")), off, refused)
+    return Flag(spellings, kind, many, listed, deprecated, instead, off, refused)
 
 
 def opposites(spellings: Iterable[str], both: bool) -> Iterator[str]:

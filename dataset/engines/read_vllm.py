@@ -133,7 +133,7 @@ class VllmReader:
         optional = "?" if "None" in kinds else ""
         classes = [hint for hint in hints if isinstance(hint, tuple) and hint[0] == "class"]
         if any(self._is_config(hint[1]) for hint in classes):
-            return {"type": "json", "dotted": True}
+            return {"type": "json"}
         if kinds == {"bool", "str", "None"} and self._switches:
             return {"type": "text", "nargs": "?"}
         if "bool" in kinds:
@@ -150,9 +150,9 @@ class VllmReader:
         if "float" in kinds:
             return {"type": "float" + optional}
         if "dict" in kinds and ("str" in kinds or classes or "other" in kinds):
-            return {"type": "text", "dotted": True}
+            return {"type": "text"}
         if "dict" in kinds:
-            return {"type": "json", "dotted": True}
+            return {"type": "json"}
         return {"type": "text"}
 
     @staticmethod
@@ -353,7 +353,6 @@ def _apply(tree: Tree, module: Module, function: ast.FunctionDef, given: dict[st
                     fields, key = found
                     if key == "type":
                         fields[key] = type_name(node.value)
-                        fields.pop("dotted", None)
                     elif key == "action":
                         value = tree.value(module, node.value)
                         fields[key] = value if isinstance(value, str) else last_name(node.value)

@@ -16,6 +16,7 @@ from diagnose.collect import completed
 from diagnose.errors import InputError
 from diagnose.match import match
 from diagnose.model import Case
+from diagnose.places import working_folder
 from diagnose.ruleset import RuleSet
 
 
@@ -81,7 +82,7 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
 
     request = Request(
         environ=os.environ,
-        folder=_working_folder(),
+        folder=working_folder(),
         python=target.python,
         wanted=target.wanted,
         deep=target.deep,
@@ -96,14 +97,6 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
         return case_of_machine(rules, request, progress.show)
     finally:
         progress.clear()
-
-
-def _working_folder() -> str:
-    """The folder that is worked in; where it has been removed meanwhile, the name that it had."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return os.environ.get("PWD") or os.sep
 
 
 def _complain(target: Target, case: Case) -> None:

@@ -57,7 +57,7 @@ def _standard_input(logs: list[str]) -> BinaryIO:
 
 def print_diagnosis(diagnosis: Diagnosis, format_name: str) -> None:
     """Write the report to standard output, in colour on a terminal."""
-    if format_name == "text" and _in_colour():
+    if format_name == "text" and in_colour():
         from diagnose.cli.terminal import show
 
         show(diagnosis)
@@ -68,7 +68,8 @@ def print_diagnosis(diagnosis: Diagnosis, format_name: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _in_colour() -> bool:
+def in_colour() -> bool:
+    """Whether standard output is a terminal that shows colour, and wants it."""
     return (
         sys.stdout is not None
         and sys.stdout.isatty()

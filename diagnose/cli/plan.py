@@ -14,6 +14,7 @@ from diagnose.cards import Card
 from diagnose.errors import InputError
 from diagnose.formats import plan as formats
 from diagnose.model import Fact, Reading, Unchecked
+from diagnose.places import working_folder
 from diagnose.plan import ENGINES, TUNES, Plan, Weights, Wish, model_of, plan
 
 SECONDS = 30
@@ -27,7 +28,7 @@ def run(model: str, wish: Wish, gpu: str = "", gpus: int = 0, format_name: str =
     """
     wish = replace(wish, optimizer=wish.optimizer.replace("-", "_"), quantization=wish.quantization.lower())
     _check(wish)
-    found, unread = _model(model, folder or _working_folder())
+    found, unread = _model(model, folder or working_folder())
     made = plan(found, wish, _cards(gpu, gpus))
     if made.fits is None:
         made = replace(made, unknown=made.unknown + unread)
@@ -36,9 +37,13 @@ def run(model: str, wish: Wish, gpu: str = "", gpus: int = 0, format_name: str =
 
 
 def _print(made: Plan, format_name: str) -> None:
+    from diagnose.cli.diagnose import in_colour
+
+    if sys.stdout is None:  # closed by who started us: the exit code alone is wanted
+        return
     if format_name != "text":
         sys.stdout.write(formats.WRITERS[format_name](made))
-    elif sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+    elif in_colour():
         from rich.console import Console
         from rich.text import Text
 
@@ -130,13 +135,6 @@ def of_facts(told: Mapping[str, Any], gpus: int = 0) -> tuple[Card, ...]:
 def _number(name: str) -> tuple[int, str]:
     index = name.split(".")[1]
     return (int(index) if index.isdigit() else 1 << 30, index)
-
-
-def _working_folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return os.environ.get("PWD") or os.sep
 
 
 def _writes_unicode() -> bool:

@@ -6,14 +6,13 @@ of it. A table is decoded when a package that it is about is among the facts.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from diagnose.model import Fact
-from diagnose.places import bundled
+from diagnose.places import table
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -126,14 +125,7 @@ class _Found:
 @cache
 def _table(name: str) -> list[Row]:
     """The rows of a table; none if it is not there or cannot be read."""
-    import msgspec
-
-    try:
-        with open(os.path.join(bundled("dataset"), "compat", f"{name}.json"), "rb") as file:
-            rows: list[Row] = msgspec.json.decode(file.read())["rows"]
-            return rows
-    except (OSError, KeyError, TypeError, msgspec.DecodeError):
-        return []
+    return list(table("compat", f"{name}.json").get("rows", ()))
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from diagnose.derive.engines import Span, Table
-from diagnose.places import bundled
+from diagnose.places import table
 
 if TYPE_CHECKING:
     from diagnose.derive.engine_facts import Judged
@@ -37,9 +36,8 @@ class _Relations(Struct, frozen=True):
 def relations() -> tuple[Relation, ...]:
     """The pairs of flags that the engines check; none if the table cannot be read."""
     try:
-        with open(os.path.join(bundled("dataset"), "engines", "relations.json"), "rb") as file:
-            return msgspec.json.decode(file.read(), type=_Relations).rows
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.convert(table("engines", "relations.json"), _Relations).rows
+    except msgspec.ValidationError:
         return ()
 
 

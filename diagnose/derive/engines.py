@@ -6,7 +6,6 @@ and of a build between two releases only what holds for all of them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from diagnose import places
 from diagnose.model import Fact
-from diagnose.places import bundled
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -51,7 +50,6 @@ class Flag(Struct, frozen=True, omit_defaults=True, rename={"within": "in"}):
     refused: Span = ""
     elsewhere: Span = ""
     instead: str = ""
-    env: str = ""
 
     @property
     def name(self) -> str:
@@ -258,9 +256,8 @@ def table(engine: str) -> Table | None:
         return None
     name = FILES.get(engine, engine)
     try:
-        with open(os.path.join(bundled("dataset"), "engines", f"{name}.json"), "rb") as file:
-            return Table(msgspec.json.decode(file.read(), type=_Document))
-    except (OSError, msgspec.MsgspecError, ValueError):
+        return Table(msgspec.convert(places.table("engines", f"{name}.json"), _Document))
+    except msgspec.ValidationError:
         return None
 
 

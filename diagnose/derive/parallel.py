@@ -14,7 +14,6 @@ SPLITTING = ("vllm", "sglang", "tgi")
 """Engines that split every layer by heads. llama.cpp and Ollama hand whole layers, or rows, to GPUs."""
 MOST = 64
 """The largest number of GPUs that is tried."""
-FP8_BLOCK = 128
 _BY_GROUP = ("gptq", "awq", "gptq_marlin", "awq_marlin", "auto-round", "auto_round", "compressed-tensors", "auto-gptq")
 
 

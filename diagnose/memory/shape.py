@@ -8,14 +8,13 @@ dataset/models/defaults.json, read from transformers' configuration classes by d
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from msgspec import Struct
 
-from diagnose.places import bundled
+from diagnose.places import table
 
 MOST_LAYERS = 1_000
 MOST_SIZE = 1 << 40
@@ -169,10 +168,4 @@ def _text(value: Any) -> str:
 @cache
 def _table() -> dict[str, dict[str, Any]]:
     """The rows of the table by model type; none if it is not there."""
-    import msgspec
-
-    try:
-        with open(os.path.join(bundled("dataset"), "models", "defaults.json"), "rb") as file:
-            return {row["type"]: row for row in msgspec.json.decode(file.read())["rows"]}
-    except (OSError, KeyError, TypeError, msgspec.DecodeError):
-        return {}
+    return {row["type"]: row for row in table("models", "defaults.json").get("rows", ())}

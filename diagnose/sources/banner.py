@@ -310,11 +310,6 @@ def compute_capability(gpu: str) -> str:
 
 @lru_cache(maxsize=1)
 def _gpus() -> list[tuple[str, str]]:
-    import os
+    from diagnose.places import table
 
-    import msgspec
-
-    from diagnose.places import bundled
-
-    with open(os.path.join(bundled("dataset"), "compat", "gpus.json"), "rb") as file:
-        return [(entry["name"], entry["compute_capability"]) for entry in msgspec.json.decode(file.read())["gpus"]]
+    return [(entry["name"], entry["compute_capability"]) for entry in table("compat", "gpus.json").get("gpus", ())]

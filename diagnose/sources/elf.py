@@ -397,9 +397,3 @@ def gnu_hash(name: bytes) -> int:
 
 def _folders(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(folder for text in texts for folder in text.split(":") if folder)
-
-
-def machine_of(path: str) -> str:
-    """The machine that an ELF file is for (`x86_64`); ElfError if it is none."""
-    with Elf(path) as file:
-        return file.header.machine

@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 HEAD = 64 << 10
 MOST = 8 << 20
 MOST_AT_ONCE = 1 << 20
 
 
+@contextmanager
+def opened(path: str) -> Iterator[tuple[int, int]]:
+    """The handle and the size in bytes of a plain file. Raises OSError, also for a pipe or device, which is not waited for."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # a NUL in the name
+        raise OSError(str(error)) from None
+    try:
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError("it is not a regular file")
+        yield handle, state.st_size
+    finally:
+        os.close(handle)
+
+
+def reason(error: Exception) -> str:
+    """What the system says was wrong, as it stands within a sentence."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def read_bytes(path: str, most: int = MOST) -> bytes | None:
     """The first `most` bytes of a plain file; None if there is none, or it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        state = os.fstat(fd)
-        if not stat.S_ISREG(state.st_mode):
-            return None
-        if 0 < state.st_size < most:  # /proc and /sys say 0 also of files that have something in them
-            most = state.st_size
-        parts = []
-        while most > 0:
-            part = os.read(fd, min(most, MOST_AT_ONCE))
-            if not part:
-                break
-            parts.append(part)
-            most -= len(part)
-        return b"".join(parts)
+        with opened(path) as (handle, size):
+            if 0 < size < most:  # /proc and /sys say 0 also of files that have something in them
+                most = size
+            parts = []
+            while most > 0:
+                part = os.read(handle, min(most, MOST_AT_ONCE))
+                if not part:
+                    break
+                parts.append(part)
+                most -= len(part)
+            return b"".join(parts)
     except OSError:
         return None
-    finally:
-        os.close(fd)
 
 
 def read_text(path: str, most: int = MOST) -> str | None:

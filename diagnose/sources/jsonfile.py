@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from typing import Any
 
 from msgspec import Struct
+
+from diagnose.sources import files
 
 MOST_BYTES = 64 << 20
 """The largest file that is read: the largest tokenizer.json of a published model has some 35 MB."""
@@ -38,17 +38,15 @@ def load(path: str, most_bytes: int = MOST_BYTES) -> Loaded:
 def read_bytes(path: str, most_bytes: int = MOST_BYTES) -> bytes | Loaded:
     """The bytes of a regular file, or why there are none."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return Loaded(error="it is not a regular file")
-        if status.st_size > most_bytes:
-            return Loaded(error=f"it has {status.st_size:,} bytes; more than {most_bytes:,} are not read")
-        with open(path, "rb") as file:
-            return file.read(most_bytes + 1)
+        with files.opened(path) as (handle, size):
+            if size > most_bytes:
+                return Loaded(error=f"it has {size:,} bytes; more than {most_bytes:,} are not read")
+            with open(handle, "rb", closefd=False) as file:
+                return file.read(most_bytes + 1)
     except FileNotFoundError:
         return Loaded(error="there is no such file", missing=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return Loaded(error=(getattr(error, "strerror", None) or str(error)).lower())
+    except OSError as error:
+        return Loaded(error=files.reason(error))
 
 
 def parse(data: bytes) -> Loaded:

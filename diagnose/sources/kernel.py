@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from msgspec import Struct
 
@@ -299,13 +298,9 @@ def xid(code: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=1)
 def _catalogue() -> dict[str, dict[str, str]]:
-    import msgspec
+    from diagnose.places import table
 
-    from diagnose.places import bundled
-
-    with open(os.path.join(bundled("dataset"), "xid.json"), "rb") as file:
-        data: dict[str, Any] = msgspec.json.decode(file.read())
-    return {str(entry["code"]): entry for entry in data["xids"]}
+    return {str(entry["code"]): entry for entry in table("xid.json").get("xids", ())}
 
 
 def _log(root: str, environ: Mapping[str, str], run: Run | None) -> tuple[str, Iterable[Record] | None, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import Any
 
 from msgspec import Struct
+
+from diagnose.sources import jsonfile
 
 MOST_BYTES = 2 << 20
 """The largest file that is read: manifests and compose files have some kB, a rendered chart some hundred."""
@@ -66,19 +66,8 @@ class Documents(Struct, frozen=True):
 
 def load(path: str, most_bytes: int = MOST_BYTES) -> Documents:
     """Read a YAML file. Nothing is raised; a pipe or device is not opened."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return Documents(error="it is not a regular file")
-        if status.st_size > most_bytes:
-            return Documents(error=f"it has {status.st_size:,} bytes; more than {most_bytes:,} are not read")
-        with open(path, "rb") as file:
-            data = file.read(most_bytes + 1)
-    except FileNotFoundError:
-        return Documents(error="there is no such file", missing=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return Documents(error=(getattr(error, "strerror", None) or str(error)).lower())
-    return parse(data)
+    data = jsonfile.read_bytes(path, most_bytes)
+    return parse(data) if isinstance(data, bytes) else Documents(error=data.error, missing=data.missing)
 
 
 def parse(data: bytes) -> Documents:

@@ -23,8 +23,8 @@ H100 = {"gpu.0.name": "NVIDIA H100 80GB HBM3", "gpu.0.memory": 81559 << 20}
 RTX4090 = {"gpu.0.name": "NVIDIA GeForce RTX 4090", "gpu.0.memory": 24564 << 20}
 
 
-def told(config: dict[str, Any], *more: dict[str, Any]) -> dict[str, Any]:
-    """What follows for a model with 16-bit weights, a vLLM command, and what else is given."""
+def facts_of(config: dict[str, Any], *more: dict[str, Any]) -> tuple[Fact, ...]:
+    """A model with 16-bit weights, a vLLM command, and what else is given."""
     known: dict[str, Any] = {fact.name: fact.value for fact in memory.facts(config, "config.json")}
     known |= {
         "model.kind": "folder",
@@ -43,8 +43,12 @@ def told(config: dict[str, Any], *more: dict[str, Any]) -> dict[str, Any]:
     }
     for item in more:
         known |= item
-    facts = [Fact(name, value, "x") for name, value in known.items() if value is not None]
-    return {fact.name: fact.value for fact in fit_memory.complete(facts)}
+    return tuple(Fact(name, value, "x") for name, value in known.items() if value is not None)
+
+
+def told(config: dict[str, Any], *more: dict[str, Any]) -> dict[str, Any]:
+    """What follows for such a model and command."""
+    return {fact.name: fact.value for fact in fit_memory.complete(facts_of(config, *more))}
 
 
 def test_a_model_that_fits_raises_no_flag() -> None:
@@ -199,25 +203,7 @@ def test_odd_facts_never_raise(more: dict[str, Any], engine: str) -> None:
 
 def _first(config: dict[str, Any], *more: dict[str, Any]) -> str:
     """The rule that is told first of such a case; empty if there is no error and no warning."""
-    known: dict[str, Any] = {fact.name: fact.value for fact in memory.facts(config, "config.json")}
-    known |= {
-        "model.kind": "folder",
-        "model.hidden_size": config["hidden_size"],
-        "model.intermediate_size": config["intermediate_size"],
-        "model.heads": config["num_attention_heads"],
-        "model.kv_heads": config["num_key_value_heads"],
-        "model.layers": config["num_hidden_layers"],
-        "model.vocab_size": config["vocab_size"],
-        "model.dtype": "bfloat16",
-        "model.context": 8192,
-        "weights.bytes": 2 * known["model.parameters"],
-        "weights.dtype": "BF16",
-        "engine.name": "vllm",
-        "launch.program": "vllm serve",
-    }
-    for item in more:
-        known |= item
-    case = completed(Case(tuple(Fact(name, value, "x") for name, value in known.items()), machine=True))
+    case = completed(Case(facts_of(config, {"model.context": 8192}, *more), machine=True))
     rules = ruleset.load([])
     found = diagnose(rules, case, match(rules, case)).diagnoses
     return next((cause.rule for cause in found if cause.severity != "note"), "")

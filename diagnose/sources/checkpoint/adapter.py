@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.places import bundled
+from diagnose.places import table
 from diagnose.sources import jsonfile
 from diagnose.sources.checkpoint import where
 from diagnose.sources.checkpoint.lines import lines_of, placed
@@ -24,7 +24,6 @@ from diagnose.sources.checkpoint.where import Found
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _LORA = re.compile(r"^(?:base_model\.model\.)?(?P<module>.+?)\.lora_(?P<part>[AB])(?:\.\w+)?\.weight$")
 _SAVED = re.compile(r"(?:^|\.)(?P<module>embed_tokens|lm_head|wte|embed_in|embed_out)(?:\.\w+)?\.weight$")
-MOST_NAMED = 5
 _PARTLY = frozenset(("gaussian", "eva", "orthogonal", "mica", "lora_ga"))
 """Ways to begin that leave a plain adapter behind (vllm/lora/peft_helper.py)."""
 
@@ -256,11 +255,4 @@ def _shapes(value: Mapping[str, Any], tensors: tuple[Tensor, ...], base: Modules
 @cache
 def _table() -> Mapping[str, Any]:
     """What releases of peft know; empty if the table is not there."""
-    import msgspec
-
-    try:
-        with open(os.path.join(bundled("dataset"), "models", "adapters.json"), "rb") as file:
-            value: dict[str, Any] = msgspec.json.decode(file.read())
-            return value
-    except (OSError, msgspec.DecodeError):
-        return {}
+    return table("models", "adapters.json")

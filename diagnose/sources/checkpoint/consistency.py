@@ -7,13 +7,11 @@ are left alone: models with layers of different sizes write them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
 
 from diagnose.model import Fact
-from diagnose.places import bundled
+from diagnose.places import table
 from diagnose.sources.checkpoint import config as configs
 from diagnose.sources.checkpoint.config import Config, Text, number
 
@@ -180,14 +178,7 @@ def types_of(architecture: str) -> tuple[str, ...]:
 @cache
 def _classes() -> Mapping[str, frozenset[str]]:
     """The classes of each model type; empty if the table is not there."""
-    import msgspec
-
-    try:
-        with open(os.path.join(bundled("dataset"), "models", "architectures.json"), "rb") as file:
-            rows: list[dict[str, Any]] = msgspec.json.decode(file.read())["rows"]
-            return {row["type"]: frozenset(row["classes"]) for row in rows}
-    except (OSError, KeyError, TypeError, msgspec.DecodeError):
-        return {}
+    return {row["type"]: frozenset(row["classes"]) for row in table("models", "architectures.json").get("rows", ())}
 
 
 # --- sizes

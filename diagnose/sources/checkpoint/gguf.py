@@ -9,12 +9,13 @@ used: it makes an array of every token and merge. For 150,000 of each it took 61
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
+
+from diagnose.sources import files
 
 ARRAY, STRING, BOOL = 9, 8, 7
 SCALARS: dict[int, tuple[str, str]] = {
@@ -189,22 +190,10 @@ class _Window:
 def read_header(path: str) -> Header:
     """The header of a file. Nothing is raised; a pipe or device is not opened."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return Header(problem="unreadable", why=_reason(error))
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            return Header(problem="unreadable", why="it is not a regular file")
-        return _Reader(_Window(handle, status.st_size)).header()
+        with files.opened(path) as (handle, size):
+            return _Reader(_Window(handle, size)).header()
     except OSError as error:
-        return Header(problem="unreadable", why=_reason(error))
-    finally:
-        os.close(handle)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
+        return Header(problem="unreadable", why=files.reason(error))
 
 
 class _Reader:
@@ -399,19 +388,12 @@ def items(path: str, header: Header, key: str, most: int = MOST_ITEMS) -> list[S
     if len(array.items) == array.count:
         return list(array.items)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return []
-    try:
-        window = _Window(
-            handle, min(os.fstat(handle).st_size, array.start + array.size), ">" if header.big_endian else "<"
-        )
-        window.at = array.start
-        return list(_items(window, array))
+        with files.opened(path) as (handle, size):
+            window = _Window(handle, min(size, array.start + array.size), ">" if header.big_endian else "<")
+            window.at = array.start
+            return list(_items(window, array))
     except (_BrokenError, OSError):
         return []
-    finally:
-        os.close(handle)
 
 
 def _items(window: _Window, array: Array) -> Iterator[Scalar]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -15,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.places import bundled
+from diagnose.places import table
 from diagnose.sources.checkpoint import gguf, weights
 from diagnose.sources.checkpoint.gguf import Header
 from diagnose.sources.checkpoint.listing import UNFINISHED, Entry, entry_at, meant
@@ -68,9 +67,7 @@ _NEEDED = ("context_length", "embedding_length", "block_count")
 @cache
 def known() -> dict[str, Any]:
     """The table of what llama.cpp knows."""
-    with open(os.path.join(bundled("dataset"), "gguf.json"), "rb") as file:
-        table: dict[str, Any] = json.load(file)
-    return table
+    return table("gguf.json")
 
 
 def read(found: Found) -> Iterator[Reading]:

@@ -178,15 +178,10 @@ def is_hollow(entry: Entry) -> bool:
     step = entry.size // 4 // SAMPLES
     places = [entry.size - 4096, *(entry.size - n * step for n in range(1, SAMPLES))]
     try:
-        handle = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with files.opened(entry.path) as (handle, _):
+            return all(not os.pread(handle, 4096, place).strip(b"\0") for place in places)
     except OSError:
         return False
-    try:
-        return all(not os.pread(handle, 4096, place).strip(b"\0") for place in places)
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
 
 
 def is_safetensors(head: bytes) -> bool:

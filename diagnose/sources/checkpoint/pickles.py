@@ -19,6 +19,7 @@ from typing import Any
 from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Step, Unchecked
+from diagnose.sources import files
 from diagnose.sources.checkpoint.listing import Entry, is_safetensors
 
 MOST_PICKLE = 2 << 20
@@ -96,7 +97,7 @@ def scan(path: str) -> Scan:
     except ImportError as error:
         return Scan(unread=f"picklescan cannot be imported: {error}")
     except (OSError, ValueError) as error:
-        return Scan(problem="unreadable", why=(getattr(error, "strerror", None) or str(error)).lower())
+        return Scan(problem="unreadable", why=files.reason(error))
     return Scan(problem="bad-header", why="it begins neither like a zip archive nor like a pickle")
 
 

@@ -7,14 +7,13 @@ of the file. A header is read in one piece, as the format limits it to 100 MB; o
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from diagnose.sources import jsonfile
+from diagnose.sources import files, jsonfile
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -90,22 +89,10 @@ _FRONT = msgspec.json.Decoder(_Front)
 def read_header(path: str) -> Header:
     """The header of a file. Nothing is raised; a pipe or device is not opened."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return Header(problem="unreadable", why=_reason(error))
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            return Header(problem="unreadable", why="it is not a regular file")
-        return _read(handle, status.st_size)
+        with files.opened(path) as (handle, size):
+            return _read(handle, size)
     except OSError as error:
-        return Header(problem="unreadable", why=_reason(error))
-    finally:
-        os.close(handle)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
+        return Header(problem="unreadable", why=files.reason(error))
 
 
 def _read(handle: int, size: int) -> Header:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -170,8 +170,3 @@ def _parameter(value: str, line: int, table: Table | None, origin: str) -> Given
         row,
         origin,
     )
-
-
-def given_and_readings(items: Sequence[Reading | Given]) -> tuple[list[Given], list[Reading]]:
-    """What a file gave, in two lists."""
-    return [i for i in items if isinstance(i, Given)], [i for i in items if not isinstance(i, Given)]

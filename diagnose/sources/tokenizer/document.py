@@ -20,7 +20,6 @@ class Model(Struct):
     merges: Raw = _NULL
     unk_token: Any = None
     unk_id: Any = None
-    byte_fallback: Any = None
 
 
 class Added(Struct, frozen=True):
@@ -38,10 +37,7 @@ class Document(Struct):
     truncation: Any = None
     padding: Any = None
     added_tokens: Any = None
-    normalizer: Any = None
     pre_tokenizer: Any = None
-    post_processor: Any = None
-    decoder: Any = None
     model: Model = msgspec.field(default_factory=Model)
 
     def added(self) -> list[Added]:

@@ -44,6 +44,8 @@ class _Fact(Struct, omit_defaults=True):
     value: str | int | float | bool
     origin: str = ""
     line: _Number = 0
+    column: _Number = 0
+    key: str = ""
 
 
 class _Frame(Struct, omit_defaults=True):
@@ -167,7 +169,7 @@ def dumps(case: Case) -> str:
         case.machine,
         tuple(_text(origin) for origin in case.origins),
         case.lines,
-        tuple(_Fact(_text(fact.name), _value(fact.value), _text(fact.origin), fact.line) for fact in case.facts),
+        tuple(_written(fact) for fact in case.facts),
         tuple(_Unchecked(_text(item.what), _text(item.why)) for item in unchecked),
         tuple(events),
     )
@@ -442,6 +444,11 @@ def _case(file: _File) -> Case:
     )
 
 
+def _written(fact: Fact) -> _Fact:
+    """A fact as it is written."""
+    return _Fact(_text(fact.name), _value(fact.value), _text(fact.origin), fact.line, fact.column, _text(fact.key))
+
+
 def _fact(fact: _Fact) -> Fact | None:
     """The fact, or None if its name is none (`*` stands for any instance) or its value is not of the catalogue's type."""
     if not fact.name or len(fact.name) > LONGEST_NAME or "*" in fact.name.split("."):
@@ -455,7 +462,7 @@ def _fact(fact: _Fact) -> Fact | None:
             return None
         if kind.type in ("version", "text") and not isinstance(value, str):
             value = str(value)
-    return Fact(fact.name, value, _cut(fact.origin), fact.line)
+    return Fact(fact.name, value, _cut(fact.origin), fact.line, fact.column, _cut(fact.key))
 
 
 def _event(event: _Event) -> Event:

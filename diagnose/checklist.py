@@ -21,6 +21,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "tokenizer.model": ("tokenizer",),
     "chat template": ("chat template",),
     "launch command": ("launch",),
+    "training configuration": ("training",),
+    "training data": ("data",),
 }
 """The areas that stay empty when a source (by its name, or by what it says it could not look at) yields nothing."""
 
@@ -254,7 +256,24 @@ def _launch(values: _Values) -> str:
     return ", ".join(told + _told(values, "launch.context", "context of {} tokens"))
 
 
+def _training(values: _Values) -> str:
+    told = _told(values, "training.framework") + _told(values, "training.task") + _told(values, "training.method")
+    told += _told(values, "training.learning_rate", "learning rate {}") + _told(values, "training.precision")
+    batch = values.get("tuning.global_batch")
+    told += [f"{batch} sequences per step"] if batch else []
+    return ", ".join(told + _told(values, "tuning.total_steps", "{} steps"))
+
+
+def _data(values: _Values) -> str:
+    told = _told(values, "data.examples", "{} examples") + _told(values, "data.layout")
+    return ", ".join(told + _told(values, "data.tokens", "{} tokens") + _told(values, "data.bytes"))
+
+
 def _fit(values: _Values) -> str:
+    return ""
+
+
+def _run(values: _Values) -> str:
     return ""
 
 
@@ -278,5 +297,8 @@ _SUMMARIES: Mapping[str, Callable[[_Values], str]] = {
     "tokenizer": _tokenizer,
     "chat template": _template,
     "launch": _launch,
+    "training": _training,
+    "data": _data,
     "fit": _fit,
+    "run": _run,
 }

@@ -287,7 +287,7 @@ class Aliases:
             known = self._alias.get(value) or self._local.get(value)
             named = fact.name.rpartition(".")[2] in _USER_FACTS | _HOST_FACTS | _SERIAL_FACTS
             value = known if named and known else self.put(value)
-        return Fact(fact.name, value, self.put(fact.origin), fact.line)
+        return Fact(fact.name, value, self.put(fact.origin), fact.line, fact.column, fact.key)
 
     def _is_version(self, name: str, value: str) -> bool:
         """Whether a fact's value is a version: by the catalogue, or four numbers in a fact that names no address."""

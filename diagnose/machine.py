@@ -19,14 +19,17 @@ SECONDS = 22.0
 FIND_SECONDS = 3.0
 """How long it may take to find the interpreter, and what `--for` names: a folder may lie on a file server that is gone."""
 DEEP_SECONDS = 600.0
+DATA_SECONDS = 3600.0
+"""Training data may have any size: it is read to its end, with a progress bar, unless --sample is given."""
 
 
 class Request(Struct, frozen=True):
     """What to look at. `python` is an interpreter or an environment's folder (empty: find it); `wanted` is `--for`.
 
     `model` is a path or Hub id (empty: the one that `command` or `files` name), `revision` its branch, tag or commit,
-    `draft` a draft model, `command` the arguments that start an engine, `files` manifests that do. `online` asks the
-    Hub too. Without `machine` only model and command are looked at.
+    `draft` a draft model, `command` the arguments that start an engine or a training, `files` manifests that do. `configs`
+    are the settings of a training, `data` what it learns from; with `sample` only a part of that is read. `online` asks the
+    Hub too. Without `machine` only what is named is looked at.
     """
 
     environ: Mapping[str, str]
@@ -39,6 +42,9 @@ class Request(Struct, frozen=True):
     draft: str = ""
     command: Sequence[str] = ()
     files: Sequence[str] = ()
+    configs: Sequence[str] = ()
+    data: Sequence[str] = ()
+    sample: bool = False
     online: bool = False
     machine: bool = True
 
@@ -56,11 +62,15 @@ def case_of_machine(
         collected.take(read_all([_launch(request)]))
     if request.machine and _is_elsewhere(collected.facts):
         collected.take([Unchecked("the machine", "a pod runs on a node of its cluster; check there what it has")])
+    if request.configs or request.command:
+        collected.take(read_all([_training(request, collected.facts)]))
     request = _as_launched(request, collected.facts)
     if request.machine:
         collected.take(_environment(request, collected.facts))
     interpreter = _text(collected.facts, "python.path")
     collected.take(read_all(_sources(request, interpreter), progress, SECONDS))
+    if request.data:
+        collected.take(read_all([_data(request, collected.facts)], progress))
     if request.wanted:
         collected.take(read_all([_wanted(request, collected.facts)]))
     if request.deep and interpreter:
@@ -105,13 +115,35 @@ def _launch(request: Request) -> Source:
     )
 
 
+def _training(request: Request, facts: Mapping[str, Fact]) -> Source:
+    from diagnose.sources import training
+
+    launched = dict(facts)
+    return Source(
+        "training configuration",
+        lambda: training.read(request.configs, request.environ, request.folder, launched),
+        FIND_SECONDS,
+    )
+
+
+def _data(request: Request, facts: Mapping[str, Fact]) -> Source:
+    from diagnose.sources import data
+
+    known = dict(facts)
+    return Source(
+        "training data",
+        lambda: data.read(request.data, request.environ, request.folder, known, request.sample),
+        DATA_SECONDS,
+    )
+
+
 def _as_launched(request: Request, facts: Mapping[str, Fact]) -> Request:
     """The request with what the launch command says of it: the model and the interpreter, where none were named."""
     return replace(
         request,
         environ=_environ(request.environ, facts),
         revision=_text(facts, "launch.revision"),
-        model=request.model or _launched(facts, "launch.model", "deploy.model_path"),
+        model=request.model or _launched(facts, "launch.model", "deploy.model_path") or _text(facts, "training.model"),
         draft=_launched(facts, "launch.draft_model"),
         python=request.python or _text(facts, "launch.python"),
         machine=request.machine and not _is_elsewhere(facts),

@@ -22,13 +22,16 @@ CERTAINTIES: tuple[Certainty, ...] = ("confirmed", "likely", "possible")
 class Fact(Struct, frozen=True):
     """One thing that is known: `torch.version = 2.4.0`, and where it was read.
 
-    `value` is text, a number (sizes in bytes) or a truth value; `origin` names the source, `line` its line (0: none).
+    `value` is text, a number (sizes in bytes) or a truth value; `origin` names the source, `line` and `column` the place
+    in it (from 1; 0: none). `key` is what the file calls it, where that is another name: `micro_batch_size`.
     """
 
     name: str
     value: str | int | float | bool
     origin: str
     line: int = 0
+    column: int = 0
+    key: str = ""
 
 
 class Frame(Struct, frozen=True):
@@ -187,13 +190,18 @@ class Rule(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """The lines that prove a finding: 1-based, of `origin`, with their text and what they show."""
+    """The lines that prove a finding: 1-based, of `origin`, with their text and what they show.
+
+    `column` (0: none) and `key` are those of a fact that was read from a setting in a file.
+    """
 
     origin: str
     line: int
     end_line: int
     text: str
     role: Literal["match", "raised", "frame", "fact"] = "match"
+    column: int = 0
+    key: str = ""
 
 
 class Finding(Struct, frozen=True):

@@ -113,7 +113,7 @@ def _changed(case: Case, change: Change, change_fact: Callable[[Fact], Fact] | N
 
 def _each_text_of_fact(fact: Fact, change: Change) -> Fact:
     value = change(fact.value) if isinstance(fact.value, str) else fact.value
-    return Fact(change(fact.name), value, change(fact.origin), fact.line)
+    return Fact(change(fact.name), value, change(fact.origin), fact.line, fact.column, change(fact.key))
 
 
 def _event(event: Event, change: Change) -> Event:
@@ -187,7 +187,7 @@ def _fact(fact: Fact, found: Found) -> Fact:
         if (kind == "strong" and not _is_harmless(text)) or (kind == "weak" and _is_random(text)):
             found(text)
             value = "set" if fact.name.startswith("env.") else MASK
-    return Fact(mask(fact.name), value, _masked(fact.origin, found), fact.line)
+    return Fact(mask(fact.name), value, _masked(fact.origin, found), fact.line, fact.column, mask(fact.key))
 
 
 def _without(text: str, known: dict[str, None]) -> str:

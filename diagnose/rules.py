@@ -18,7 +18,7 @@ from diagnose.errors import Mistake, RuleError
 from diagnose.model import CERTAINTIES, SEVERITIES, Example, Fix, Kind, Labels, Match, Rule
 from diagnose.pattern import PatternError, plain, regex
 from diagnose.taxonomy import Taxonomy, read_taxonomy
-from diagnose.template import NAME
+from diagnose.template import NAME, fact_of
 from diagnose.yaml_lines import File, Node, shown
 
 ID = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -274,7 +274,8 @@ def _captures(match: Match) -> set[str]:
 
 def _template(file: File, text: str, node: Node | None, captures: set[str]) -> str:
     for name, _ in NAME.findall(text):
-        if name not in captures and name not in facts.EVENT_NAMES and name != "model" and facts.describe(name) is None:
+        known = name in captures or name in facts.EVENT_NAMES or name == "model"
+        if not known and facts.describe(fact_of(name)) is None:
             file.wrong(node.line if node else 0, f"{{{{{name}}}}} is neither captured by a pattern nor a fact")
     return text
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from diagnose.predicate import Value
 
 NAME = re.compile(r"\{\{\s*([\w.*-]+)\s*(?:\|([^}]*))?\}\}")
+ASIDE = ("key.", "place.")
+"""`{{key.NAME}}` is what the user's file calls the setting of a fact, `{{place.NAME}}` where it stands there: file and line."""
 _SAFE = re.compile(r"[\w./:@%+=,~-]+")
 _SAFE_IN_QUOTES = re.compile(r"[\w./:@%+=,~ -]+")
 
@@ -42,6 +44,11 @@ def render_command(text: str, values: Mapping[str, Value]) -> str:
         return _word(found, str(value), _within(NAME.sub("x", text[: found.start()])))
 
     return NAME.sub(fill, text) if "{{" in text else text
+
+
+def fact_of(name: str) -> str:
+    """The fact that a name in a text is about."""
+    return next((name.removeprefix(head) for head in ASIDE if name.startswith(head)), name)
 
 
 def _missing(found: re.Match[str]) -> str:

@@ -92,10 +92,24 @@ def _explained(node: Node) -> tuple[Evidence, ...]:
 def _values(finding: Finding, case: Case) -> dict[str, Value]:
     """What the texts of a rule may show: facts as a reader reads them, the event's values, captures."""
     values: dict[str, Value] = {name: shown(name, value) for name, value in _raw_values(finding, case).items()}
+    values |= _written(finding, case)
     model = values.get("launch.arg.model") or values.get("launch.arg.model_path")
     if model and "model" not in values:
         values["model"] = model
     return values
+
+
+def _written(finding: Finding, case: Case) -> dict[str, Value]:
+    """How the user's files call the settings that facts were read from (`key.NAME`), and where they stand (`place.NAME`)."""
+    told: dict[str, Value] = {}
+    for fact in case.facts:
+        if fact.line:
+            told[f"place.{fact.name}"] = f"{fact.origin}:{fact.line}"
+        told[f"key.{fact.name}"] = fact.key or fact.name.rpartition(".")[2]
+    for instance in finding.instances[:1]:
+        mark = f".{instance}."
+        told |= {name.replace(mark, ".*.", 1): value for name, value in told.items() if mark in name}
+    return told
 
 
 def _raw_values(finding: Finding, case: Case) -> dict[str, Value]:
@@ -144,7 +158,15 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
         if len(found) >= MOST_EVIDENCE:
             break
     found += [
-        Evidence(fact.origin, fact.line, fact.line, f"{fact.name} = {shown(fact.name, fact.value)}", "fact")
+        Evidence(
+            fact.origin,
+            fact.line,
+            fact.line,
+            f"{fact.key or fact.name} = {shown(fact.name, fact.value)}",
+            "fact",
+            fact.column,
+            fact.key,
+        )
         for fact in finding.facts[: 2 * MOST_EVIDENCE]
     ]
     return tuple(found)

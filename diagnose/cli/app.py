@@ -92,6 +92,25 @@ FileOption = Annotated[
         show_default=False,
     ),
 ]
+ConfigOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings of a training: TrainingArguments or TRL, PEFT, accelerate, DeepSpeed, Axolotl, LLaMA-Factory, torchtune, or a Python script; may be given several times.",
+        show_default=False,
+    ),
+]
+DataOption = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Training data: JSONL, JSON, CSV, Parquet, Arrow; may be given several times.",
+        show_default=False,
+    ),
+]
+SampleOption = Annotated[bool, typer.Option("--sample", help="Read only a part of the training data.")]
 OnlineOption = Annotated[bool, typer.Option("--online", help="Also ask the model hub about the model.")]
 MachineOption = Annotated[
     bool, typer.Option("--no-machine", help="Only the model's files and the command: they are for another machine.")
@@ -159,6 +178,9 @@ def check(
     context: typer.Context,
     model: ModelArgument = "",
     file: FileOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    sample: SampleOption = False,
     python: PythonOption = "",
     wanted: ForOption = "",
     deep: DeepOption = False,
@@ -176,7 +198,18 @@ def check(
     from diagnose.cli.check import Target, run
 
     target = Target(
-        python, wanted, deep, case, model, context.obj or (), tuple(file or ()), online, machine=not no_machine
+        python,
+        wanted,
+        deep,
+        case,
+        model,
+        context.obj or (),
+        tuple(file or ()),
+        tuple(config or ()),
+        tuple(data or ()),
+        sample,
+        online,
+        machine=not no_machine,
     )
     raise typer.Exit(run(target, format.value, fail_on.value, rules or []))
 
@@ -189,6 +222,9 @@ def collect(
     ],
     model: ModelArgument = "",
     file: FileOption = None,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    sample: SampleOption = False,
     python: PythonOption = "",
     wanted: ForOption = "",
     deep: DeepOption = False,
@@ -208,7 +244,18 @@ def collect(
     from diagnose.cli.check import collect as run
 
     target = Target(
-        python, wanted, deep, "", model, context.obj or (), tuple(file or ()), online, machine=not no_machine
+        python,
+        wanted,
+        deep,
+        "",
+        model,
+        context.obj or (),
+        tuple(file or ()),
+        tuple(config or ()),
+        tuple(data or ()),
+        sample,
+        online,
+        machine=not no_machine,
     )
     raise typer.Exit(run(target, output, [item.value for item in keep or []]))
 

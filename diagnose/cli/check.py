@@ -24,7 +24,8 @@ class Target(Struct, frozen=True):
     """What the command line names to be looked at, or a case file instead.
 
     `python` is an interpreter, `wanted` what stands after `--for`, `model` a path or Hub id, `command` what stands
-    after `--`, `files` manifests, `machine` whether to look at this machine too.
+    after `--`, `files` manifests, `configs` and `data` those of a training, of which `sample` reads only a part,
+    `machine` whether to look at this machine too.
     """
 
     python: str = ""
@@ -34,6 +35,9 @@ class Target(Struct, frozen=True):
     model: str = ""
     command: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    sample: bool = False
     online: bool = False
     machine: bool = True
 
@@ -76,8 +80,11 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
             )
 
         return completed(bundle.read(target.case))
-    if not (target.machine or target.model or target.command or target.files):
-        raise InputError("--no-machine leaves nothing to look at: name a model, a manifest (-f), or a command after --")
+    if not (target.machine or target.model or target.command or target.files or target.configs or target.data):
+        raise InputError(
+            "--no-machine leaves nothing to look at: name a model, a manifest (-f), a training's --config or --data, "
+            "or a command after --"
+        )
     from diagnose.machine import Request, case_of_machine
 
     request = Request(
@@ -89,6 +96,9 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
         model=target.model,
         command=target.command,
         files=target.files,
+        configs=target.configs,
+        data=target.data,
+        sample=target.sample,
         online=target.online,
         machine=target.machine,
     )
@@ -104,6 +114,8 @@ def _complain(target: Target, case: Case) -> None:
     named = [f"--for {target.wanted}"] if target.wanted else []
     named += ["the Python environment"] if target.python else []
     named += ["launch command"] if target.command or target.files else []
+    named += ["training configuration"] if target.configs else []
+    named += ["training data"] if target.data else []
     wrong = [item for item in case.unchecked if item.what in named and not target.case]
     if wrong:
         raise InputError("\n".join(f"{item.what}: {item.why}" for item in wrong))

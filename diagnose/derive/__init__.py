@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from diagnose.model import Fact
 
-DERIVED = ("dataset/compat/", "dataset/engines/", "arithmetic")
+DERIVED = ("dataset/compat/", "dataset/engines/", "dataset/training/", "arithmetic")
 """How the origins of such facts begin."""
 
 
@@ -25,6 +25,8 @@ def complete(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
     known = read + compat.complete(read)
     if any(fact.name.startswith(("model.", "launch.program", "launch.given.", "deploy.")) for fact in read):
         known = _of_a_model(known)
+    if any(fact.name.startswith(("training.", "zero.", "fsdp.")) for fact in read):
+        known = _of_a_training(known)
     return known
 
 
@@ -33,5 +35,14 @@ def _of_a_model(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
     from diagnose.derive import engines, fit, fit_memory, tokenizer
 
     for step in (engines.complete, tokenizer.complete, fit.complete, fit_memory.complete):
+        facts += step(facts)
+    return facts
+
+
+def _of_a_training(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
+    """The facts with what follows from a training's settings."""
+    from diagnose.derive import training_keys, tuning, tuning_model
+
+    for step in (training_keys.complete, tuning.complete, tuning_model.complete):
         facts += step(facts)
     return facts

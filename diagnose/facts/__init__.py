@@ -10,17 +10,24 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 
+from diagnose.facts.data import DATA
 from diagnose.facts.environment import CHECK, COMPAT, DEEP, PYTHON
 from diagnose.facts.kinds import AREAS, FactKind
 from diagnose.facts.launch import DEPLOY, FIT, LAUNCH
 from diagnose.facts.machine import BANNER, GPU, HOST, KERNEL
 from diagnose.facts.model import MEMORY, MODEL, TOKENIZER, WEIGHTS
+from diagnose.facts.run import RUN
+from diagnose.facts.sharding import SHARDING
+from diagnose.facts.training import TRAINING
+from diagnose.facts.training_keys import TRAINING_KEYS
+from diagnose.facts.tuning import TUNING
 
 __all__ = ["AREAS", "CATALOGUE", "EVENT_NAMES", "HEADS", "FactKind", "area_of", "describe", "shown"]
 
 CATALOGUE: tuple[FactKind, ...] = (
     BANNER + GPU + HOST + KERNEL + PYTHON + COMPAT + DEEP + CHECK
     + MODEL + WEIGHTS + TOKENIZER + LAUNCH + DEPLOY + FIT + MEMORY
+    + TRAINING + TRAINING_KEYS + SHARDING + DATA + TUNING + RUN
 )  # fmt: skip
 
 EVENT_NAMES: tuple[str, ...] = (

@@ -35,7 +35,10 @@ AREAS: tuple[str, ...] = (
     "tokenizer",
     "chat template",
     "launch",
+    "training",
+    "data",
     "fit",
+    "run",
 )
 """The lines of the checklist, from the bottom of the stack upwards: of two causes the lower one is told first."""
 

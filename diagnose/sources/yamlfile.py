@@ -17,17 +17,19 @@ MOST_EVENTS = 60_000
 class Node:
     """A value with the line it starts on. `value` is text, number, flag, None, a list of nodes, or a dict of nodes by key.
 
-    `text` is a scalar as it was written. `anchors` make one node stand in several places; nothing is copied for it.
+    `text` is a scalar as it was written, `keys` where each key of a mapping stands: line and column, from 1. `anchors` make
+    one node stand in several places; nothing is copied for it.
     """
 
-    __slots__ = ("keys", "line", "quoted", "text", "value")
+    __slots__ = ("column", "keys", "line", "quoted", "text", "value")
 
-    def __init__(self, value: Any, line: int, text: str = "", quoted: bool = False) -> None:
+    def __init__(self, value: Any, line: int, text: str = "", quoted: bool = False, column: int = 0) -> None:
         self.value = value
         self.line = line
+        self.column = column
         self.text = text
         self.quoted = quoted
-        self.keys: dict[str, int] = {}
+        self.keys: dict[str, tuple[int, int]] = {}
 
     def get(self, *path: str) -> Node:
         """The node below these keys; an empty one (value None) if it is not there."""
@@ -56,12 +58,18 @@ class Node:
 
 
 class Documents(Struct, frozen=True):
-    """What a file holds. `error` says why it cannot be read, in a sentence, and `line` where; `missing`: no such file."""
+    """What a file holds. `error` says why it cannot be read, in a sentence, and `line` where; `missing`: no such file.
+
+    `duplicates` are keys that stand twice in one mapping (the last one counts), `tags` those that would make an object of
+    a program (`!!python/object:os.system`; nothing is made of them), each with its line and column.
+    """
 
     documents: tuple[Any, ...] = ()
     error: str = ""
     line: int = 0
     missing: bool = False
+    duplicates: tuple[tuple[str, int, int], ...] = ()
+    tags: tuple[tuple[str, int, int], ...] = ()
 
 
 def load(path: str, most_bytes: int = MOST_BYTES) -> Documents:
@@ -84,10 +92,11 @@ def parse(data: bytes) -> Documents:
         if problem:
             return Documents(error=problem, line=line)
         loader = loader_class(text)
+        converter = _Converter(loader)
         try:
             documents = []
             while loader.check_node():
-                documents.append(_Converter(loader).node(loader.get_node()))
+                documents.append(converter.document(loader.get_node()))
         finally:
             loader.dispose()
     except _RefusedError as error:
@@ -99,7 +108,7 @@ def parse(data: bytes) -> Documents:
         return Documents(error=_problem(error, text), line=_line_of(error, text))
     except (RecursionError, ValueError) as error:
         return Documents(error=f"it cannot be read: {type(error).__name__}")
-    return Documents(tuple(documents))
+    return Documents(tuple(documents), duplicates=tuple(converter.duplicates), tags=tuple(converter.tags))
 
 
 class _RefusedError(Exception):
@@ -137,6 +146,13 @@ class _Converter:
         self._made: dict[int, Node] = {}
         self._open: set[int] = set()
         self._merged = 0
+        self.duplicates: list[tuple[str, int, int]] = []
+        self.tags: list[tuple[str, int, int]] = []
+
+    def document(self, source: Any) -> Node:
+        """One document; ids of the tree before it may be given again."""
+        self._made.clear()
+        return self.node(source)
 
     def node(self, source: Any) -> Node:
         key = id(source)
@@ -154,19 +170,22 @@ class _Converter:
     def _convert(self, source: Any, line: int) -> Node:
         import yaml
 
+        column = source.start_mark.column + 1
+        if source.tag.startswith("tag:yaml.org,2002:python/"):
+            self.tags.append(("!!" + source.tag.removeprefix("tag:yaml.org,2002:"), line, column))
         if isinstance(source, yaml.MappingNode):
             return self._mapping(source, line)
         if isinstance(source, yaml.SequenceNode):
-            return Node([self.node(item) for item in source.value], line)
+            return Node([self.node(item) for item in source.value], line, column=column)
         quoted = source.style in ("'", '"', "|", ">")
-        return Node(self._scalar(source), line, source.value, quoted)
+        return Node(self._scalar(source), line, source.value, quoted, column)
 
     def _mapping(self, source: Any, line: int) -> Node:
         import yaml
 
         entries: dict[str, Node] = {}
         merged: list[Node] = []
-        keys: dict[str, int] = {}
+        keys: dict[str, tuple[int, int]] = {}
         for key_node, value_node in source.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _RefusedError(_ODD_KEY, key_node.start_mark.line + 1)
@@ -175,20 +194,24 @@ class _Converter:
             if name == "<<" and key_node.tag.endswith(":merge"):
                 merged += value.list() or [value]
                 continue
+            place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if name in entries:
+                self.duplicates.append((name, *place))
             entries[name] = value
-            keys[name] = key_node.start_mark.line + 1
+            keys[name] = place
         for other in merged:
             self._merged += len(other.items())
             if self._merged > MOST_EVENTS:
                 raise _RefusedError(f"its merge keys bring more than {MOST_EVENTS:,} entries", line)
             for name, value in other.items():
                 entries.setdefault(name, value)
-        made = Node(entries, line)
+                keys.setdefault(name, other.keys.get(name, (value.line, value.column)))
+        made = Node(entries, line, column=source.start_mark.column + 1)
         made.keys = keys
         return made
 
     def _scalar(self, source: Any) -> Any:
-        if not source.tag.startswith("tag:yaml.org,2002:"):
+        if not source.tag.startswith("tag:yaml.org,2002:") or ":python/" in source.tag:
             return source.value  # a tag of somebody's (`!reset`, `!Ref`): its text
         if source.tag.endswith((":str", ":timestamp", ":binary", ":value")):
             return source.value

@@ -66,7 +66,7 @@ def test_lines_of_keys_and_values() -> None:
     assert root.get("b").list()[0].text == "0x10"
     assert root.get("b").list()[1].quoted
     assert root.get("e", "d").line == root.get("c", "d").line == 5
-    assert root.keys == {"a": 1, "b": 2, "c": 5, "e": 6}
+    assert root.keys == {"a": (1, 1), "b": (2, 1), "c": (5, 1), "e": (6, 1)}
 
 
 def test_merge_keys() -> None:

@@ -1,0 +1,20 @@
+"""Facts about the keys of a training's settings, by the tables in dataset/training."""
+
+from __future__ import annotations
+
+from diagnose.facts.kinds import FactKind, kinds
+
+# training keys: derive/training_keys.py
+TRAINING_KEYS: tuple[FactKind, ...] = (
+    *kinds("training keys", "training",
+        ("training.key.*.name", "text", "a key that is looked at more closely, with the mappings it stands in"),
+        ("training.key.*.owner", "text", "the class or schema it belongs to, as its users say it: SFTConfig, DeepSpeed's zero_optimization"),
+        ("training.key.*.trouble", "text", "unknown, renamed, removed, not-yet, deprecated, bad-choice, bad-type"),
+        ("training.key.*.nearest", "text", "the key or value that was probably meant"),
+        ("training.key.*.since", "version", "the release in which it changed or came"),
+        ("training.key.*.release", "version", "the release that was asked: the one installed, else the newest known"),
+        ("training.key.*.installed", "flag", "whether that release is the one installed"),
+        ("training.key.*.effect", "text", "what the framework does: refuses, ignores, warns"),
+        ("training.key.*.takes", "text", "values or type that it takes"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,147 @@
+"""Settings as a file, a command or a script gives them, each with its place; and what they mean under common names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from diagnose.model import Fact
+from diagnose.sources.settings import shown
+from diagnose.sources.yamlfile import Node
+
+LONGEST = 400
+MOST = 600
+"""How many settings of one file are told."""
+_SECRETS = ("token", "key", "secret", "password", "api_key", "hub_token", "hf_token", "wandb_api_key")
+
+
+class Setting(Struct, frozen=True):
+    """One setting: whose it is (`trl.SFTConfig`), its key (nested ones with dots), its value, and where the key stands.
+
+    `value` is plain: text, number, flag, None, a list or a dict. `text` is a scalar as it was written, `quoted` whether it
+    stood in quotes: in YAML 1.1 an unquoted 1e-5 is a text.
+    """
+
+    owner: str
+    key: str
+    value: Any
+    file: str
+    line: int
+    column: int = 0
+    text: str = ""
+    quoted: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition(".")[2]
+
+
+def plain(node: Node) -> Any:
+    """A node's value without places."""
+    if isinstance(node.value, dict):
+        return {key: plain(value) for key, value in node.value.items()}
+    if isinstance(node.value, list):
+        return [plain(item) for item in node.value]
+    return node.value
+
+
+def settings(document: Node, owner: str, file: str, above: str = "") -> Iterator[Setting]:
+    """Every key of a mapping as a setting, and every key of the mappings below it; lists are values.
+
+    Raises nothing. `above` is put before the keys: `peft_config`.
+    """
+    for key, node in document.items():
+        line, column = document.keys.get(key, (node.line, node.column))
+        name = f"{above}.{key}" if above else key
+        yield Setting(owner, name, plain(node), file, line, column, node.word(), node.quoted)
+        if isinstance(node.value, dict):
+            yield from settings(node, owner, file, name)
+
+
+def given(items: Sequence[Setting], first: int = 0) -> Iterator[Fact]:
+    """`training.given.N.*` of each setting, counted from `first`; values that may be secrets are only said to be set."""
+    for number, item in enumerate(items[:MOST], start=first):
+        key = f"training.given.{number}"
+        place = (item.file, item.line, item.column, item.key)
+        yield Fact(f"{key}.owner", item.owner, *place)
+        yield Fact(f"{key}.key", item.key[:LONGEST], *place)
+        yield Fact(f"{key}.type", type_of(item.value), *place)
+        if not isinstance(item.value, (dict, list)):
+            yield Fact(f"{key}.value", _value(item), *place)
+
+
+def _value(item: Setting) -> str:
+    if any(item.name.lower() == word or item.name.lower().endswith(f"_{word}") for word in _SECRETS) and isinstance(
+        item.value, str
+    ):
+        return "set" if item.value else ""
+    return shown("", item.text or ("" if item.value is None else str(item.value)))[:LONGEST]
+
+
+def type_of(value: Any) -> str:
+    """The kind of a value, as `training.given.*.type` tells it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "flag"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "list" if isinstance(value, list) else "mapping" if isinstance(value, dict) else "text"
+
+
+Meaning = tuple[str, str]
+"""A common fact and how its value is read: number, flag, text, list (joined by commas)."""
+
+
+def meant(items: Iterable[Setting], table: Mapping[str, Meaning]) -> Iterator[Fact]:
+    """The common facts of those settings that the table has. A value that is not of the wanted kind tells nothing."""
+    for item in items:
+        found = table.get(item.key)
+        if found is None:
+            continue
+        value = read_as(found[1], item.value)
+        if value is not None:
+            yield told(found[0], value, item)
+
+
+def told(name: str, value: str | int | float | bool, item: Setting) -> Fact:
+    """A common fact with the place and key of the setting that says it."""
+    if isinstance(value, str):
+        value = value[:LONGEST]
+    return Fact(name, value, item.file, item.line, item.column, item.key)
+
+
+def read_as(kind: str, value: Any) -> str | int | float | bool | None:
+    """A value as number, flag, text or list; None where it cannot be read so. `1e-5` as a text is a number too."""
+    if kind == "flag":
+        return _flag(value)
+    if kind == "number":
+        return number(value)
+    if kind == "list" and isinstance(value, list):
+        return ",".join(str(item) for item in value if not isinstance(item, (dict, list)))
+    if isinstance(value, (dict, list)) or value is None:
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flag(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False, "yes": True, "no": False}.get(str(value).lower())
+
+
+def number(value: Any) -> int | float | None:
+    """A number, or a text that is one; None for anything else, for NaN, and for what is beyond every setting."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value) if any(mark in value for mark in ".eE") else int(value)
+        except ValueError:
+            return None
+    if not isinstance(value, (int, float)) or value != value or abs(value) > 1e18:
+        return None
+    return value

@@ -1,0 +1,69 @@
+"""Settings with their places, and their meaning under common names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given as given_
+from hypothesis import strategies as st
+
+from diagnose.model import Fact
+from diagnose.sources import yamlfile
+from diagnose.sources.training.given import Setting, given, meant, number, read_as, settings
+
+TEXT = b"""\
+learning_rate: 1e-5
+lora:
+  r: 16
+  targets: [q_proj, v_proj]
+hub_token: hf_abcdefghijklmnop
+"""
+
+
+def read(text: bytes) -> list[Setting]:
+    return list(settings(yamlfile.parse(text).documents[0], "trl.SFTConfig", "train.yaml"))
+
+
+def test_every_key_has_its_place() -> None:
+    """Nested keys are joined by dots and stand where they are written."""
+    found = {item.key: (item.line, item.column) for item in read(TEXT)}
+
+    assert found == {
+        "learning_rate": (1, 1),
+        "lora": (2, 1),
+        "lora.r": (3, 3),
+        "lora.targets": (4, 3),
+        "hub_token": (5, 1),
+    }
+
+
+def test_a_secret_is_only_said_to_be_set() -> None:
+    """The value of a key that names a secret is not told."""
+    values = {fact.name: fact.value for fact in given(read(TEXT))}
+
+    assert values["training.given.4.value"] == "set"
+    assert "hf_abcdefghijklmnop" not in values.values()
+
+
+def test_a_number_that_yaml_takes_for_a_text_is_one() -> None:
+    """1e-5 without a dot is a text for YAML 1.1; both are told."""
+    found = list(meant(read(TEXT), {"learning_rate": ("training.learning_rate", "number")}))
+
+    assert found == [Fact("training.learning_rate", 1e-5, "train.yaml", 1, 1, "learning_rate")]
+    assert [fact.value for fact in given(read(TEXT)) if fact.name == "training.given.0.type"] == ["text"]
+
+
+@given_(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=4))
+def test_any_value_is_read_or_told_nothing_of(value: Any) -> None:
+    """Nothing is raised, and a number is finite."""
+    for kind in ("number", "flag", "text", "list"):
+        read_as(kind, value)
+    found = number(value)
+    assert found is None or abs(found) <= 1e18
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, True), ("false", False), ("yes", True), ("auto", None), (1, None)])
+def test_flags_are_only_what_says_yes_or_no(value: Any, flag: bool | None) -> None:
+    """Numbers and other words are no flags."""
+    assert read_as("flag", value) is flag

@@ -21,13 +21,14 @@ from diagnose.facts.sharding import SHARDING
 from diagnose.facts.training import TRAINING
 from diagnose.facts.training_keys import TRAINING_KEYS
 from diagnose.facts.tuning import TUNING
+from diagnose.facts.tuning_model import TUNING_MODEL
 
 __all__ = ["AREAS", "CATALOGUE", "EVENT_NAMES", "HEADS", "FactKind", "area_of", "describe", "shown"]
 
 CATALOGUE: tuple[FactKind, ...] = (
     BANNER + GPU + HOST + KERNEL + PYTHON + COMPAT + DEEP + CHECK
     + MODEL + WEIGHTS + TOKENIZER + LAUNCH + DEPLOY + FIT + MEMORY
-    + TRAINING + TRAINING_KEYS + SHARDING + DATA + TUNING + RUN
+    + TRAINING + TRAINING_KEYS + SHARDING + DATA + TUNING + TUNING_MODEL + RUN
 )  # fmt: skip
 
 EVENT_NAMES: tuple[str, ...] = (

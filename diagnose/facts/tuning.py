@@ -1,10 +1,10 @@
-"""Facts of a fine-tuning that follow from its settings, data, model and machine."""
+"""Facts of a fine-tuning that follow from its settings, data and launch by arithmetic."""
 
 from __future__ import annotations
 
 from diagnose.facts.kinds import FactKind, kinds
 
-# tuning: derive/tuning.py (arithmetic over settings) and derive/tuning_model.py (settings against the model)
+# tuning: derive/tuning.py, arithmetic over settings
 TUNING: tuple[FactKind, ...] = (
     *kinds("tuning", "training",
         ("tuning.world", "number", "processes of the whole training"),

@@ -2,15 +2,126 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from diagnose.model import Fact, Reading
+from msgspec import Struct
+
+from diagnose.model import Fact, Reading, Step, Unchecked
+from diagnose.sources.training import documents, kinds
+from diagnose.sources.training.given import LONGEST, given
+from diagnose.sources.training.parsed import Parsed, Reference
 
 __all__ = ["read"]
+
+WHAT = "training configuration"
+MOST_FILES = 32
+"""How many files are read, those that others refer to among them."""
+_RANK = {"command": 0, "accelerate": 3, "fsdp": 4, "deepspeed": 5, "peft": 2, "quantization": 2, "script": 1}
+"""Whose word counts, where two say a thing: the command's, the trainer's own (1), the launcher's, then the backend's."""
+_RESOLVING = ("llamafactory", "torchtune")
+"""Kinds that are read through OmegaConf, which puts values for ${…}."""
+
+
+class _File(Struct, frozen=True):
+    """A file to be read: its path as given, the kind it has to be, and the reference that names it (None: the user)."""
+
+    path: str
+    kind: str = ""
+    by: Reference | None = None
 
 
 def read(
     files: Sequence[str], environ: Mapping[str, str], folder: str, launched: Mapping[str, Fact] | None = None
 ) -> Iterator[Reading]:
     """Read the configuration files named and those they refer to. `launched` are the facts of the launch command, if any."""
-    yield from ()
+    waiting = [_File(path) for path in files]
+    seen: set[str] = set()
+    parts: list[tuple[int, Parsed]] = []
+    number = 0
+    while waiting and number < MOST_FILES:
+        file = waiting.pop(0)
+        whole = _where(file, folder)
+        real = os.path.realpath(whole)
+        if real in seen:
+            continue
+        seen.add(real)
+        yield Step(f"reading {file.path[:LONGEST]}")
+        opened = documents.load(whole)
+        kind = _kind(file, opened)
+        yield from _about(file, opened, kind, f"training.file.{number}")
+        number += 1
+        if opened.mapping is None:
+            continue
+        parsed = kinds.read(opened.mapping, file.path, kind)
+        yield from _placeholder(parsed, kind, f"training.file.{number - 1}")
+        parts.append((_RANK.get(kind, 1), parsed))
+        waiting += [_File(item.path, item.kind, item) for item in parsed.refers if item.kind != "data"]
+    yield from _facts(parts)
+
+
+def _where(file: _File, folder: str) -> str:
+    """The file's place: relative to the working folder, or else to the file that names it."""
+    path = os.path.join(folder, os.path.expanduser(file.path))
+    if file.by is not None and not os.path.lexists(path):
+        beside = os.path.join(folder, os.path.dirname(file.by.setting.file), file.path)
+        return beside if os.path.lexists(beside) else path
+    return path
+
+
+def _kind(file: _File, opened: documents.Opened) -> str:
+    if opened.mapping is None:
+        return file.kind
+    wanted = file.kind if file.kind not in ("", kinds.UNKNOWN) and kinds.reader(file.kind) else ""
+    return wanted or kinds.kind_of(opened.mapping)
+
+
+def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterator[Reading]:
+    """`training.file.N.*` of one file, and that it cannot be used, where the user named it himself."""
+    origin = file.path[:LONGEST]
+    setting = file.by.setting if file.by else None
+    place = (setting.file, setting.line, setting.column, setting.key) if setting else (origin, 0, 0, "")
+    yield Fact(f"{key}.path", origin, *place)
+    if kind:
+        yield Fact(f"{key}.kind", kind, origin)
+    if setting is not None:
+        yield Fact(f"{key}.named_by", setting.key[:LONGEST], *place)
+    if opened.problem:
+        absent = opened.problem in ("missing", "unreadable")
+        yield Fact(f"{key}.problem", opened.problem, *(place if absent else (origin, opened.line)))
+        if opened.mapping is None and file.by is None:
+            yield Unchecked(WHAT, f"{origin}: {opened.why}")
+    elif kind == kinds.UNKNOWN:
+        yield Fact(f"{key}.problem", "unknown-kind", origin, 1)
+    for name, line, column in opened.duplicates[:1]:
+        yield Fact(f"{key}.duplicate", name[:LONGEST], origin, line, column, name[:LONGEST])
+    for name, line, column in opened.tags[:1]:
+        yield Fact(f"{key}.tag", name[:LONGEST], origin, line, column)
+
+
+def _placeholder(parsed: Parsed, kind: str, key: str) -> Iterator[Reading]:
+    """The first value that somebody has yet to fill in."""
+    for item in documents.placeholders(parsed.settings, kind in _RESOLVING):
+        place = (item.file, item.line, item.column, item.key)
+        yield Fact(f"{key}.placeholder", str(item.value)[:LONGEST], *place)
+        return
+
+
+def _facts(parts: Sequence[tuple[int, Parsed]]) -> Iterator[Reading]:
+    """The common facts, of what counts most first, and every setting under its number."""
+    seen: set[str] = set()
+    for _, parsed in sorted(parts, key=lambda part: part[0]):
+        for fact in parsed.facts:
+            if fact.name not in seen and not _is_open(fact):
+                seen.add(fact.name)
+                yield fact
+    first = 0
+    for _, parsed in parts:
+        told = list(given(parsed.settings, first))
+        yield from told
+        first += sum(fact.name.endswith(".owner") for fact in told)
+
+
+def _is_open(fact: Fact) -> bool:
+    """Whether a fact's value is only a placeholder, so that nothing is known."""
+    return isinstance(fact.value, str) and documents.is_placeholder(fact.name, fact.value)

@@ -15,7 +15,7 @@ from diagnose.errors import DoctorError
 
 __all__ = ["main"]
 
-TAKE_COMMANDS = ("check", "collect")
+TAKE_COMMANDS = ("check", "collect", "run")
 """The commands that take a launch command after `--`; it is cut off before options are looked for."""
 
 
@@ -50,12 +50,12 @@ def _run(words: list[str]) -> int:
     if words[:1] == ["diagnose"] and all(word == "-" or not word.startswith("-") for word in words[1:]):
         from diagnose.cli.diagnose import run
 
-        return run(words[1:], "text", "error", [])
+        return run(words[1:], None, [])
     if words == ["check"] or (words[:2] == ["check", "--python"] and len(words) == 3):
-        from diagnose.cli.check import Target
+        from diagnose.cli.check import Target, Wanted
         from diagnose.cli.check import run as check
 
-        return check(Target(python="".join(words[2:])), "text", "error", [])
+        return check(Target(python="".join(words[2:])), Wanted(), [])
     from diagnose.cli.app import app
 
     cut = words.index("--") if "--" in words and words[0] in TAKE_COMMANDS else len(words)

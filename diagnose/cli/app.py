@@ -27,6 +27,18 @@ class Format(str, Enum):
     text = "text"
     json = "json"
     markdown = "markdown"
+    sarif = "sarif"
+    junit = "junit"
+    github = "github"
+    gitlab = "gitlab"
+
+
+class PlanFormat(str, Enum):
+    """How a plan is written."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
 
 
 class FailOn(str, Enum):
@@ -118,8 +130,38 @@ MachineOption = Annotated[
 DeepOption = Annotated[
     bool, typer.Option("--deep", help="Also import and try things inside that interpreter, in child processes.")
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to write the report.")]
-FailOnOption = Annotated[FailOn, typer.Option(help="From which severity on the exit code is 1.")]
+FormatOption = Annotated[
+    Optional[Format],
+    typer.Option(
+        "--format", help="How to write the report; else by the name of --output, else text.", show_default=False
+    ),
+]
+OutputOption = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write it to a file; the text goes to standard output.",
+        show_default=False,
+    ),
+]
+FailOnOption = Annotated[
+    Optional[FailOn],
+    typer.Option(help="From which severity on the exit code is 1; error unless set.", show_default=False),
+]
+BaselineOption = Annotated[
+    str,
+    typer.Option("--baseline", metavar="FILE", help="Findings that are known and do not count.", show_default=False),
+]
+UpdateOption = Annotated[
+    bool, typer.Option("--update-baseline", help="Write what is found to the baseline: from now on only more counts.")
+]
+
+
+def _value(chosen: Format | FailOn | None) -> str:
+    """What was chosen, empty if nothing was."""
+    return chosen.value if chosen else ""
 
 
 def _version(wanted: bool) -> None:
@@ -158,19 +200,22 @@ def diagnose(
     ] = "",
     python: PythonOption = "",
     model: ModelOption = "",
-    format: FormatOption = Format.text,
-    fail_on: FailOnOption = FailOn.error,
+    format: FormatOption = None,
+    output: OutputOption = "",
+    fail_on: FailOnOption = None,
     rules: RulesOption = None,
 ) -> None:
     """Name the cause behind a crash log, and the fix."""
     from diagnose.cli.diagnose import run
+    from diagnose.cli.report import Wanted
 
     machine = None
     if here or case or python or model:
         from diagnose.cli.check import Target
 
         machine = Target(python=python, case=case, model=model, machine=here or bool(python) or not model)
-    raise typer.Exit(run(logs or [], format.value, fail_on.value, rules or [], machine))
+    wanted = Wanted(_value(format), output, _value(fail_on))
+    raise typer.Exit(run(logs or [], wanted, rules or [], machine))
 
 
 @app.command(options_metavar="[OPTIONS]", epilog="After -- stands a launch command: llmdoctor check -- vllm serve …")
@@ -190,12 +235,15 @@ def check(
         str,
         typer.Option("--case", metavar="FILE", help="Judge a case file instead of this machine.", show_default=False),
     ] = "",
-    format: FormatOption = Format.text,
-    fail_on: FailOnOption = FailOn.error,
+    format: FormatOption = None,
+    output: OutputOption = "",
+    fail_on: FailOnOption = None,
+    baseline: BaselineOption = "",
+    update_baseline: UpdateOption = False,
     rules: RulesOption = None,
 ) -> None:
     """See whether model, launch command, GPUs, machine and packages fit."""
-    from diagnose.cli.check import Target, run
+    from diagnose.cli.check import Target, Wanted, run
 
     target = Target(
         python,
@@ -211,7 +259,8 @@ def check(
         online,
         machine=not no_machine,
     )
-    raise typer.Exit(run(target, format.value, fail_on.value, rules or []))
+    report = Wanted(_value(format), output, _value(fail_on), baseline, update_baseline)
+    raise typer.Exit(run(target, report, rules or []))
 
 
 @app.command(epilog="After -- stands a launch command, as for check.")
@@ -258,6 +307,51 @@ def collect(
         machine=not no_machine,
     )
     raise typer.Exit(run(target, output, [item.value for item in keep or []]))
+
+
+class OnHang(str, Enum):
+    """What becomes of a command that hangs."""
+
+    leave = "leave"
+    end = "end"
+
+
+@app.command(options_metavar="[OPTIONS] -- COMMAND…", epilog="llmdoctor run -- torchrun --nproc_per_node 8 train.py …")
+def run(
+    context: typer.Context,
+    hang: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Look where all processes stand after so long without output and progress: 20m, 90s, 2h.",
+            show_default=False,
+        ),
+    ] = "",
+    on_hang: Annotated[
+        OnHang, typer.Option(help="Leave a command that hangs as it is, or end it with exit code 124.")
+    ] = OnHang.leave,
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="How long it has between SIGTERM and SIGKILL where we end it.")
+    ] = "30s",
+    report: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Write case file, report, output and memory curve there; of a good run too.",
+            show_default=False,
+        ),
+    ] = "",
+    config: ConfigOption = None,
+    model: ModelOption = "",
+    python: PythonOption = "",
+    rules: RulesOption = None,
+) -> None:
+    """Run a command as ever; if it dies or hangs, tell why. Its exit code is kept."""
+    from diagnose.cli.run import Wish
+    from diagnose.cli.run import run as start
+
+    wish = Wish(hang, on_hang.value, grace, report, python, model, tuple(config or ()), tuple(rules or ()))
+    raise typer.Exit(start(context.obj or (), wish))
 
 
 class Engine(str, Enum):
@@ -343,7 +437,7 @@ def plan(
     no_checkpointing: Annotated[
         bool, typer.Option("--no-checkpointing", help="Without gradient checkpointing.")
     ] = False,
-    format: FormatOption = Format.text,
+    format: Annotated[PlanFormat, typer.Option("--format", help="How to write the plan.")] = PlanFormat.text,
 ) -> None:
     """See what fits on which GPUs, and with which flags."""
     from diagnose.cli.plan import run

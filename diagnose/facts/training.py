@@ -132,4 +132,18 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.processes", "number", "processes of the whole training, as its settings or its launcher tell"),
         ("training.nodes", "number", "machines of it"),
     ),
+    # Settings of frameworks under their own names, for rules on what the framework itself refuses or silently does.
+    *kinds("training", "training",
+        ("training.axolotl.*", "text", "a setting of an Axolotl configuration, dots as underscores: sample_packing, trl_beta; `mapping` for a mapping"),
+        ("training.axolotl.attention_flag", "text", "the first flag for attention of before attn_implementation that is on: flash_attention, sdp_attention …"),
+        ("training.axolotl.fused_losses", "text", "the replacements of the cross entropy that are on"),
+        ("training.axolotl.fused_loss_count", "text", "how many of them"),
+        ("training.axolotl.lora_kernel", "text", "the first of lora_mlp_kernel, lora_qkv_kernel, lora_o_kernel that is on"),
+        ("training.axolotl.gone_key", "text", "the first key that is set although Axolotl refuses it by now"),
+        ("training.axolotl.without_data", "text", "true where neither datasets nor pretraining_dataset is there"),
+        ("training.axolotl.dataset.*.*", "text", "a setting of one entry of datasets, pretraining_dataset or test_datasets: type, chat_template"),
+        ("training.llamafactory.*", "text", "a setting of a LLaMA-Factory configuration: stage, template, quantization_bit"),
+        ("training.torchtune.*", "text", "a setting of a torchtune configuration, dots as underscores: optimizer_in_bwd, model__component_"),
+        ("training.torchtune.checkpoint_file_count", "text", "how many files checkpointer.checkpoint_files lists"),
+    ),
 )  # fmt: skip

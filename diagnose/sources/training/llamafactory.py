@@ -1,0 +1,416 @@
+"""A LLaMA-Factory configuration, of the old form and of v1 → its settings, their common meaning, and the files that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from diagnose.model import Fact
+from diagnose.sources.settings import words
+from diagnose.sources.training.given import Meaning, Setting, meant, number, read_as, settings, told
+from diagnose.sources.training.named import is_data_file, own_facts, with_numbers
+from diagnose.sources.training.parsed import Parsed, Reference
+from diagnose.sources.yamlfile import Node
+
+OWNER = "llamafactory"
+HEAD = "training.llamafactory"
+V1 = "llamafactory.v1"
+"""The owner of the settings of the new form, which is read where USE_V1 is set; its keys are others."""
+DEFAULT = "llamafactory's default"
+"""The origin of what holds because nothing is set."""
+MOST_DATASETS = 64
+
+_OWN_KEYS = words(
+    """
+    finetuning_type cutoff_len dataset_dir lora_rank lora_target pref_beta pref_loss quantization_bit overwrite_cache
+    neat_packing infer_backend export_dir export_size export_quantization_bit freeze_trainable_layers use_galore
+    use_badam use_apollo pure_bf16 enable_liger_kernel adapter_name_or_path plot_loss tokenized_path
+    disable_gradient_checkpointing train_on_prompt mask_history upcast_layernorm
+    """
+)  # fmt: skip
+_STAGES = ("pt", "sft", "rm", "ppo", "dpo", "kto")
+_V1_PARTS = ("peft_config", "kernel_config", "dist_config", "quant_config", "init_config", "optim_config")
+_V1_KEYS = frozenset(
+    {*_V1_PARTS, "model_class", "train_dataset", "batching_strategy", "sample_backend", "lr_scheduler_config"}
+)
+
+_COMMON: dict[str, Meaning] = {
+    "model_name_or_path": ("training.model", "text"),
+    "adapter_name_or_path": ("training.adapter", "text"),
+    "output_dir": ("training.output", "text"),
+    "overwrite_output_dir": ("training.output_overwritten", "flag"),
+    "resume_from_checkpoint": ("training.resume", "text"),
+    "learning_rate": ("training.learning_rate", "number"),
+    "lr_scheduler_type": ("training.scheduler", "text"),
+    "lr_scheduler_kwargs.min_lr": ("training.min_learning_rate", "number"),
+    "warmup_steps": ("training.warmup_steps", "number"),
+    "warmup_ratio": ("training.warmup_ratio", "number"),
+    "weight_decay": ("training.weight_decay", "number"),
+    "max_grad_norm": ("training.max_grad_norm", "number"),
+    "optim": ("training.optimizer", "text"),
+    "adam_beta1": ("training.adam_beta1", "number"),
+    "adam_beta2": ("training.adam_beta2", "number"),
+    "adam_epsilon": ("training.adam_epsilon", "number"),
+    "per_device_train_batch_size": ("training.batch", "number"),
+    "auto_find_batch_size": ("training.batch_automatic", "flag"),
+    "per_device_eval_batch_size": ("training.eval_batch", "number"),
+    "gradient_accumulation_steps": ("training.accumulation", "number"),
+    "num_train_epochs": ("training.epochs", "number"),
+    "bf16": ("training.bf16", "flag"),
+    "fp16": ("training.fp16", "flag"),
+    "tf32": ("training.tf32", "flag"),
+    "torch_compile": ("training.compile", "flag"),
+    "enable_liger_kernel": ("training.liger", "flag"),
+    "cutoff_len": ("training.max_length", "number"),
+    "group_by_length": ("training.group_by_length", "flag"),
+    "template": ("training.chat_template", "text"),
+    "resize_vocab": ("training.resize_embeddings", "flag"),
+    "eval_strategy": ("training.eval", "text"),
+    "evaluation_strategy": ("training.eval", "text"),
+    "eval_steps": ("training.eval_steps", "number"),
+    "val_size": ("training.eval_share", "number"),
+    "save_strategy": ("training.save", "text"),
+    "save_steps": ("training.save_steps", "number"),
+    "save_total_limit": ("training.save_limit", "number"),
+    "save_only_model": ("training.save_only_model", "flag"),
+    "load_best_model_at_end": ("training.load_best", "flag"),
+    "metric_for_best_model": ("training.best_by", "text"),
+    "greater_is_better": ("training.best_is_greater", "flag"),
+    "early_stopping_steps": ("training.early_stopping", "number"),
+    "logging_steps": ("training.logging_steps", "number"),
+    "push_to_hub": ("training.push_to_hub", "flag"),
+    "dataloader_num_workers": ("training.workers", "number"),
+    "dataloader_pin_memory": ("training.pin_memory", "flag"),
+    "dataloader_persistent_workers": ("training.persistent_workers", "flag"),
+    "dataloader_prefetch_factor": ("training.prefetch", "number"),
+    "preprocessing_num_workers": ("training.preprocessing_workers", "number"),
+    "seed": ("training.seed", "number"),
+    "ddp_timeout": ("training.ddp_timeout", "number"),
+    "ddp_backend": ("training.ddp_backend", "text"),
+    "ddp_find_unused_parameters": ("training.find_unused", "flag"),
+    "use_cpu": ("training.on_cpu", "flag"),
+    "fsdp": ("training.fsdp", "text"),
+    "pref_beta": ("training.beta", "number"),
+    "lora_rank": ("training.lora.rank", "number"),
+    "lora_alpha": ("training.lora.alpha", "number"),
+    "lora_dropout": ("training.lora.dropout", "number"),
+    "use_rslora": ("training.lora.rslora", "flag"),
+    "use_dora": ("training.lora.dora", "flag"),
+    "additional_target": ("training.lora.saved_modules", "text"),
+    "quantization_type": ("training.quantization_type", "text"),
+    "double_quantization": ("training.quantization_double", "flag"),
+}  # fmt: skip
+
+_DEFAULTS: tuple[tuple[str, str | int | float | bool, str], ...] = (
+    ("training.max_length", 2048, "cutoff_len"),
+    ("training.gradient_checkpointing", True, "disable_gradient_checkpointing"),
+    ("training.reentrant", True, "use_reentrant_gc"),
+)
+_LORA_DEFAULTS: tuple[tuple[str, str | int | float | bool, str], ...] = (
+    ("training.lora.rank", 8, "lora_rank"),
+    ("training.lora.targets", "all-linear", "lora_target"),
+    ("training.lora.dropout", 0.0, "lora_dropout"),
+)
+_V1_DEFAULTS: tuple[tuple[str, str | int | float | bool, str], ...] = (
+    ("training.max_length", 2048, "cutoff_len"),
+    ("training.batch", 1, "micro_batch_size"),
+    ("training.gradient_checkpointing", True, "enable_activation_checkpointing"),
+    ("training.bf16", True, "bf16"),
+    ("training.attention", "sdpa", "flash_attn"),
+)
+_ATTENTION = {
+    "fa2": "flash_attention_2",
+    "fa3": "flash_attention_3",
+    "sdpa": "sdpa",
+    "disabled": "eager",
+    "eager": "eager",
+    "flash_attention_2": "flash_attention_2",
+}
+_METHODS = {"lora": "lora", "oft": "other-adapter", "freeze": "freeze", "full": "full"}
+_TASKS = {"pt": "pretrain", "sft": "sft", "rm": "reward", "ppo": "ppo", "dpo": "dpo", "kto": "kto"}
+_LOSSES = ("ipo", "orpo", "simpo")
+"""Values of `pref_loss` that are a task of their own."""
+
+
+def is_kind(document: Node) -> bool:
+    """Whether a mapping is a LLaMA-Factory configuration, of the old form or of v1, by the keys that only it has."""
+    if not isinstance(document.value, dict):
+        return False
+    return _is_old(document) or _is_v1(document)
+
+
+def _is_old(document: Node) -> bool:
+    keys = document.value.keys()
+    own = len(_OWN_KEYS & keys) + (document.get("stage").word() in _STAGES)
+    return own >= 2 or (own >= 1 and "model_name_or_path" in keys) or {"model_name_or_path", "template"} <= keys
+
+
+def _is_v1(document: Node) -> bool:
+    own = _V1_KEYS & document.value.keys()
+    named = any("name" in (document.get(part).value or ()) for part in _V1_PARTS if _is_mapping(document.get(part)))
+    return isinstance(document.get("model").value, str) and (named or len(own) >= 2)
+
+
+def _is_mapping(node: Node) -> bool:
+    return isinstance(node.value, dict)
+
+
+def read(document: Node, file: str) -> Parsed:
+    """Its settings and what they mean; nothing is raised, whatever it holds."""
+    if isinstance(document.value, dict) and not _is_old(document) and _is_v1(document):
+        return _read_v1(document, file)
+    items = tuple(with_numbers(settings(document, OWNER, file)))
+    by_key = {item.key: item for item in items if item.value is not None}
+    facts = (
+        Fact("training.framework", OWNER, file, 1),
+        *_method(by_key),
+        *_task(by_key),
+        *meant(by_key.values(), _COMMON),
+        *_texts(by_key),
+        *_precision(by_key),
+        *_memory(by_key),
+        *_evaluation(by_key),
+        *_tokens(by_key),
+        *_sharding(by_key),
+        *_datasets(by_key),
+        *own_facts(by_key.items(), HEAD),
+    )
+    return Parsed(items, facts + tuple(_where_unset(facts)), tuple(_references(by_key)))
+
+
+def _where_unset(facts: tuple[Fact, ...]) -> Iterator[Fact]:
+    """What holds for a training because nothing is set."""
+    known = {fact.name: fact.value for fact in facts}
+    if str(known.get(f"{HEAD}.do_train")) != "true":
+        return
+    lora = known.get("training.method") in ("lora", "qlora")
+    for name, value, key in _DEFAULTS + (_LORA_DEFAULTS if lora else ()):
+        if name not in known:
+            yield Fact(name, value, DEFAULT, key=key)
+    rank = known.get("training.lora.rank", 8)
+    if lora and "training.lora.alpha" not in known and isinstance(rank, (int, float)):
+        yield Fact("training.lora.alpha", 2 * rank, DEFAULT, key="lora_alpha")
+
+
+def _on(by_key: Mapping[str, Setting], key: str) -> Setting | None:
+    """A setting that is given and not false, empty or 0."""
+    item = by_key.get(key)
+    return item if item is not None and item.value and str(item.value).lower() != "false" else None
+
+
+def _method(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """The method (LoRA where none is named), and the quantization of the base while it is loaded."""
+    method, bits = by_key.get("finetuning_type"), by_key.get("quantization_bit")
+    name = str(method.value) if method else "lora"
+    quantized = number(bits.value) if bits else None
+    if name in _METHODS:
+        word = "qlora" if name == "lora" and quantized == 4 else _METHODS[name]
+        yield (
+            told("training.method", word, method)
+            if method
+            else Fact("training.method", word, DEFAULT, key="finetuning_type")
+        )
+    if not bits or not quantized:
+        return
+    by = by_key.get("quantization_method")
+    how = str(by.value) if by else "bnb"
+    yield told("training.quantization", f"{int(quantized)}bit" if how in ("bnb", "bitsandbytes") else how, bits)
+    if quantized == 4 and how in ("bnb", "bitsandbytes"):
+        if "quantization_type" not in by_key:
+            yield told("training.quantization_type", "nf4", bits)
+        if "double_quantization" not in by_key:
+            yield told("training.quantization_double", True, bits)
+
+
+def _task(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """What is done: a stage is trained where `do_train` says so; else a model is exported, asked, or prepared."""
+    stage = by_key.get("stage")
+    if _on(by_key, "do_train"):
+        name = str(stage.value) if stage else "sft"
+        loss = by_key.get("pref_loss")
+        if name == "dpo" and loss and loss.value in _LOSSES:
+            yield told("training.task", str(loss.value), loss)
+        elif stage and name in _TASKS:
+            yield told("training.task", _TASKS[name], stage)
+        elif not stage:
+            yield Fact("training.task", "sft", DEFAULT, key="stage")
+        return
+    for key, task in (
+        ("export_dir", "merge"),
+        ("infer_backend", "inference"),
+        ("do_predict", "inference"),
+        ("do_eval", "inference"),
+    ):
+        if item := _on(by_key, key):
+            yield told("training.task", task, item)
+            return
+
+
+def _texts(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    if (steps := by_key.get("max_steps")) and (number(steps.value) or 0) > 0:
+        yield told("training.max_steps", number(steps.value) or 0, steps)
+    if target := _on(by_key, "lora_target"):
+        names = read_as("list" if isinstance(target.value, list) else "text", target.value)
+        if names is not None:
+            parts = ",".join(part.strip() for part in str(names).split(","))
+            yield told("training.lora.targets", "all-linear" if parts == "all" else parts, target)
+    if report := by_key.get("report_to"):
+        value = read_as("list" if isinstance(report.value, list) else "text", report.value)
+        if value is not None:
+            yield told("training.report_to", str(value), report)
+    for key in ("ref_model", "reward_model"):
+        if item := _on(by_key, key):
+            yield told("training.reference_model", str(item.value), item)
+            break
+
+
+def _precision(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """The types: trained weights are raised to float32 unless `pure_bf16` is set; a frozen base stays in 16 bits."""
+    pure, bf16, fp16 = (_on(by_key, key) for key in ("pure_bf16", "bf16", "fp16"))
+    fp8 = _on(by_key, "fp8")
+    half = pure or bf16 or fp16
+    if half:
+        word = "fp16" if half is fp16 else "bf16"
+        yield told("training.precision", "fp8" if fp8 else word, fp8 or half)
+        full = str(by_key["finetuning_type"].value) == "full" if "finetuning_type" in by_key else False
+        kept = "float16" if half is fp16 else "bfloat16"
+        yield told("training.load_dtype", "float32" if full and not pure else kept, half)
+    elif _on(by_key, "do_train"):
+        yield Fact("training.precision", "fp32", DEFAULT, key="bf16")
+
+
+def _memory(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    if (off := by_key.get("disable_gradient_checkpointing")) and isinstance(off.value, bool):
+        yield told("training.gradient_checkpointing", not off.value, off)
+    if (form := by_key.get("use_reentrant_gc")) and isinstance(form.value, bool):
+        yield told("training.reentrant", form.value, form)
+    if (attention := _on(by_key, "flash_attn")) and str(attention.value) in _ATTENTION:
+        yield told("training.attention", _ATTENTION[str(attention.value)], attention)
+    neat, packing = _on(by_key, "neat_packing"), by_key.get("packing")
+    if neat:
+        yield told("training.packing", True, neat)
+        yield told("training.packing_strategy", "neat", neat)
+    elif packing and isinstance(packing.value, bool):
+        yield told("training.packing", packing.value, packing)
+    elif (stage := by_key.get("stage")) and stage.value == "pt":
+        yield told("training.packing", True, stage)
+
+
+def _evaluation(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    data, share = _on(by_key, "eval_dataset"), by_key.get("val_size")
+    if data:
+        yield told("training.eval_data", True, data)
+    elif share and number(share.value) is not None:
+        yield told("training.eval_data", float(number(share.value) or 0) > 1e-6, share)
+    else:
+        yield Fact("training.eval_data", False, DEFAULT, key="val_size")
+    if (prompt := _on(by_key, "train_on_prompt")) and prompt.value is True:
+        yield told("training.loss_on", "all", prompt)
+    elif (stage := by_key.get("stage")) and stage.value == "pt":
+        yield told("training.loss_on", "all", stage)
+
+
+def _tokens(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    names: list[str] = []
+    places: list[Setting] = []
+    for key in ("add_special_tokens", "add_tokens"):
+        if (item := _on(by_key, key)) and isinstance(item.value, str):
+            names += [name.strip() for name in item.value.split(",") if name.strip()]
+            places.append(item)
+    if places and names:
+        yield told("training.new_tokens", len(names), places[0])
+        yield told("training.new_tokens_listed", ",".join(names[:8]), places[0])
+
+
+def _sharding(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    if zero := _on(by_key, "deepspeed"):
+        yield told("training.deepspeed", "inline" if isinstance(zero.value, dict) else str(zero.value), zero)
+    if (count := by_key.get("ray_num_workers")) and number(count.value) is not None:
+        yield told("training.processes", number(count.value) or 0, count)
+
+
+def _datasets(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """Names of data sets: entries of dataset_info.json in `dataset_dir`, or of the Hub where that is ONLINE."""
+    count = 0
+    for key, role in (("dataset", "train"), ("eval_dataset", "eval")):
+        item = _on(by_key, key)
+        if item is None:
+            continue
+        value = read_as("list" if isinstance(item.value, list) else "text", item.value)
+        for name in [part.strip() for part in str(value or "").split(",") if part.strip()][:MOST_DATASETS]:
+            yield told(f"training.dataset.{count}.path", name, item)
+            yield told(f"training.dataset.{count}.role", role, item)
+            count += 1
+
+
+def _references(by_key: Mapping[str, Setting]) -> Iterator[Reference]:
+    if (zero := _on(by_key, "deepspeed")) and isinstance(zero.value, str):
+        yield Reference(zero.value, "deepspeed", zero)
+    if (fsdp := _on(by_key, "fsdp_config")) and isinstance(fsdp.value, str):
+        yield Reference(fsdp.value, "fsdp", fsdp)
+
+
+_V1_COMMON: dict[str, Meaning] = {
+    "model": ("training.model", "text"),
+    "output_dir": ("training.output", "text"),
+    "resume_from_checkpoint": ("training.resume", "text"),
+    "learning_rate": ("training.learning_rate", "number"),
+    "max_grad_norm": ("training.max_grad_norm", "number"),
+    "micro_batch_size": ("training.batch", "number"),
+    "num_train_epochs": ("training.epochs", "number"),
+    "max_steps": ("training.max_steps", "number"),
+    "bf16": ("training.bf16", "flag"),
+    "cutoff_len": ("training.max_length", "number"),
+    "enable_activation_checkpointing": ("training.gradient_checkpointing", "flag"),
+    "template": ("training.chat_template", "text"),
+    "flash_attn": ("training.attention", "text"),
+    "save_steps": ("training.save_steps", "number"),
+    "save_total_limit": ("training.save_limit", "number"),
+    "logging_steps": ("training.logging_steps", "number"),
+    "seed": ("training.seed", "number"),
+    "optim_config.name": ("training.optimizer", "text"),
+    "lr_scheduler_config.name": ("training.scheduler", "text"),
+    "peft_config.r": ("training.lora.rank", "number"),
+    "peft_config.lora_alpha": ("training.lora.alpha", "number"),
+    "peft_config.lora_dropout": ("training.lora.dropout", "number"),
+    "peft_config.adapter_name_or_path": ("training.adapter", "text"),
+}
+
+
+def _read_v1(document: Node, file: str) -> Parsed:
+    """The new form: plugins under `peft_config`, `dist_config` … by their `name`."""
+    items = tuple(with_numbers(settings(document, V1, file)))
+    by_key = {item.key: item for item in items if item.value is not None}
+    facts: list[Fact] = [Fact("training.framework", OWNER, file, 1)]
+    peft, bits, spread = (
+        by_key.get(key) for key in ("peft_config.name", "quant_config.quantization_bit", "dist_config.name")
+    )
+    named = str(peft.value) if peft else ""
+    wide = number(bits.value) if bits else None
+    if peft and named in ("lora", "freeze"):
+        facts.append(told("training.method", "qlora" if named == "lora" and wide == 4 else named, peft))
+    elif not peft:
+        facts.append(Fact("training.method", "full", DEFAULT, key="peft_config"))
+    if bits and wide:
+        facts.append(told("training.quantization", f"{int(wide)}bit", bits))
+    if export := _on(by_key, "peft_config.export_dir"):
+        facts.append(told("training.task", "merge", export))
+    facts += meant(by_key.values(), _V1_COMMON)
+    if (targets := by_key.get("peft_config.target_modules")) and named == "lora":
+        value = read_as("list" if isinstance(targets.value, list) else "text", targets.value)
+        facts.append(told("training.lora.targets", "all-linear" if value == "all" else str(value), targets))
+    if spread and spread.value == "deepspeed" and (config := _on(by_key, "dist_config.config_file")):
+        facts.append(told("training.deepspeed", str(config.value), config))
+    if spread and str(spread.value).startswith("fsdp"):
+        facts += [told("training.fsdp", str(spread.value), spread), told("fsdp.version", 2, spread)]
+    known = {fact.name for fact in facts}
+    facts += [Fact(name, value, DEFAULT, key=key) for name, value, key in _V1_DEFAULTS if name not in known]
+    refers = []
+    for number_, (key, role) in enumerate((("train_dataset", "train"), ("eval_dataset", "eval"))):
+        if data := _on(by_key, key):
+            facts.append(told(f"training.dataset.{number_}.path", str(data.value), data))
+            facts.append(told(f"training.dataset.{number_}.role", role, data))
+            if isinstance(data.value, str) and is_data_file(data.value):
+                refers.append(Reference(data.value, "data", data))
+    if spread and spread.value == "deepspeed" and (config := _on(by_key, "dist_config.config_file")):
+        refers.append(Reference(str(config.value), "deepspeed", config))
+    return Parsed(items, tuple(facts), tuple(refers))

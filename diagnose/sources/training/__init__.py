@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources.training import documents, kinds
 from diagnose.sources.training.given import LONGEST, given
+from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference
 
 __all__ = ["read"]
 
 WHAT = "training configuration"
+DATA = "data"
 MOST_FILES = 32
 """How many files are read, those that others refer to among them."""
 _RANK = {"command": 0, "accelerate": 3, "fsdp": 4, "deepspeed": 5, "peft": 2, "quantization": 2, "script": 1}
@@ -47,17 +50,29 @@ def read(
             continue
         seen.add(real)
         yield Step(f"reading {file.path[:LONGEST]}")
+        key = f"training.file.{number}"
+        if file.kind == DATA:
+            if not os.path.lexists(whole):
+                yield from _about(file, documents.Opened(problem="missing"), DATA, key)
+                number += 1
+            continue
         opened = documents.load(whole)
         kind = _kind(file, opened)
-        yield from _about(file, opened, kind, f"training.file.{number}")
+        yield from _about(file, opened, kind, key)
         number += 1
-        if opened.mapping is None:
-            continue
-        parsed = kinds.read(opened.mapping, file.path, kind)
-        yield from _placeholder(parsed, kind, f"training.file.{number - 1}")
-        parts.append((_RANK.get(kind, 1), parsed))
-        waiting += [_File(item.path, item.kind, item) for item in parsed.refers if item.kind != "data"]
+        if opened.mapping is not None:
+            parsed = kinds.read(opened.mapping, file.path, kind)
+            yield from _placeholder(parsed, kind, key)
+            parts.append((_RANK.get(kind, 1), parsed))
+            waiting += [_File(item.path, item.kind, item) for item in parsed.refers if _is_followed(item)]
     yield from _facts(parts)
+
+
+def _is_followed(reference: Reference) -> bool:
+    """Whether a reference names a file that can be looked for: no placeholder, and data only where it ends like a file."""
+    if documents.is_placeholder("", reference.path) or not reference.path.strip() or "://" in reference.path:
+        return False
+    return reference.kind != DATA or is_data_file(reference.path)
 
 
 def _where(file: _File, folder: str) -> str:
@@ -109,17 +124,25 @@ def _placeholder(parsed: Parsed, kind: str, key: str) -> Iterator[Reading]:
 
 def _facts(parts: Sequence[tuple[int, Parsed]]) -> Iterator[Reading]:
     """The common facts, of what counts most first, and every setting under its number."""
-    seen: set[str] = set()
+    known: dict[str, Fact] = {}
     for _, parsed in sorted(parts, key=lambda part: part[0]):
         for fact in parsed.facts:
-            if fact.name not in seen and not _is_open(fact):
-                seen.add(fact.name)
-                yield fact
+            if not _is_open(fact):
+                known.setdefault(fact.name, fact)
+    _quantized(known)
+    yield from known.values()
     first = 0
     for _, parsed in parts:
         told = list(given(parsed.settings, first))
         yield from told
         first += sum(fact.name.endswith(".owner") for fact in told)
+
+
+def _quantized(known: dict[str, Fact]) -> None:
+    """LoRA on a base of four bits is QLoRA, wherever each of the two is set."""
+    method, base = known.get("training.method"), known.get("training.quantization")
+    if method is not None and method.value == "lora" and base is not None and base.value == "4bit":
+        known[method.name] = replace(method, value="qlora")
 
 
 def _is_open(fact: Fact) -> bool:

@@ -10,11 +10,22 @@ from diagnose.sources.training.given import settings
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
 
-ORDER = ("axolotl", "llamafactory", "torchtune", "accelerate", "deepspeed", "peft", "quantization", "trl", "trainer")
+ORDER = (
+    "axolotl",
+    "llamafactory",
+    "torchtune",
+    "accelerate",
+    "deepspeed",
+    "fsdp",
+    "peft",
+    "quantization",
+    "trl",
+    "trainer",
+)
 """Kinds in the order in which they are asked: the first that knows the keys for its own reads the mapping."""
 UNKNOWN = "unknown"
-_ONLY_NAMED = ("fsdp",)
-"""Kinds whose keys tell too little: read where a setting names the file as such."""
+BY_OWNER = ("trl", "trainer")
+"""Kinds whose class a command may name."""
 
 
 def kind_of(document: Node) -> str:
@@ -28,16 +39,19 @@ def kind_of(document: Node) -> str:
 
 def reader(kind: str) -> ModuleType | None:
     """The module that reads a kind; None for one that has none."""
-    if kind not in ORDER and kind not in _ONLY_NAMED:
+    if kind not in ORDER:
         return None
     name = f"diagnose.sources.training.{kind}"
     return import_module(name) if find_spec(name) else None
 
 
-def read(document: Node, file: str, kind: str) -> Parsed:
-    """The settings of a mapping of a known kind; of an unknown one all keys, which may be of the user's own program."""
+def read(document: Node, file: str, kind: str, owner: str = "") -> Parsed:
+    """The settings of a mapping of a known kind; of an unknown one all keys, which may be of the user's own program.
+
+    `owner` is the class that reads the file, where a command tells it.
+    """
     module = reader(kind)
     if module is None:
         return Parsed(tuple(settings(document, UNKNOWN, file)))
-    parsed: Parsed = module.read(document, file)
+    parsed: Parsed = module.read(document, file, owner) if owner and kind in BY_OWNER else module.read(document, file)
     return parsed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from diagnose.model import Fact
@@ -22,3 +24,13 @@ class Parsed(Struct, frozen=True):
     settings: tuple[Setting, ...] = ()
     facts: tuple[Fact, ...] = ()
     refers: tuple[Reference, ...] = ()
+
+
+def joined(parts: Iterable[Parsed]) -> Parsed:
+    """Several parts of one configuration as one, in their order."""
+    all_ = list(parts)
+    return Parsed(
+        tuple(item for part in all_ for item in part.settings),
+        tuple(item for part in all_ for item in part.facts),
+        tuple(item for part in all_ for item in part.refers),
+    )

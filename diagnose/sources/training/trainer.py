@@ -1,0 +1,302 @@
+"""Arguments of transformers' Trainer (TrainingArguments and its heirs), of any release, as YAML, JSON, command or call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from diagnose.model import Fact
+from diagnose.sources.settings import words
+from diagnose.sources.training import blocks, fsdp, peft, quantization
+from diagnose.sources.training.blocks import By, Schema
+from diagnose.sources.training.given import Meaning, number, read_as, told
+from diagnose.sources.training.parsed import Parsed, Reference
+from diagnose.sources.yamlfile import Node
+
+OWNER = "transformers.TrainingArguments"
+SEQ2SEQ = "transformers.Seq2SeqTrainingArguments"
+UNKNOWN = "unknown"
+
+FIELDS = words(
+    """
+    output_dir per_device_train_batch_size num_train_epochs max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs
+    warmup_steps warmup_ratio optim optim_args weight_decay adam_beta1 adam_beta2 adam_epsilon optim_target_modules
+    gradient_accumulation_steps average_tokens_across_devices max_grad_norm label_smoothing_factor bf16 fp16 bf16_full_eval
+    fp16_full_eval tf32 activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing
+    gradient_checkpointing_kwargs torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config
+    use_cache neftune_noise_alpha torch_empty_cache_steps auto_find_batch_size logging_strategy logging_steps
+    logging_first_step log_on_each_node logging_nan_inf_filter include_num_input_tokens_seen log_level log_level_replica
+    disable_tqdm report_to run_name project trackio_space_id trackio_bucket_id trackio_static_space_id eval_strategy eval_steps
+    eval_delay per_device_eval_batch_size prediction_loss_only eval_on_start eval_do_concat_batches eval_use_gather_object
+    eval_accumulation_steps include_for_metrics batch_eval_metrics save_only_model save_strategy save_steps save_on_each_node
+    save_total_limit enable_jit_checkpoint push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push
+    hub_revision load_best_model_at_end metric_for_best_model greater_is_better ignore_data_skip
+    restore_callback_states_from_checkpoint full_determinism seed data_seed use_cpu accelerator_config parallelism_config
+    dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
+    dataloader_multiprocessing_context dataloader_in_order remove_unused_columns label_names train_sampling_strategy
+    length_column_name ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend
+    ddp_timeout fsdp fsdp_config deepspeed debug skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint
+    local_rank
+
+    overwrite_output_dir evaluation_strategy evaluate_during_training per_gpu_train_batch_size per_gpu_eval_batch_size
+    logging_dir save_safetensors no_cuda use_mps_device jit_mode_eval use_ipex fp16_opt_level half_precision_backend
+    fp16_backend xpu_backend tpu_num_cores tpu_metrics_debug past_index fsdp_min_num_params
+    fsdp_transformer_layer_cls_to_wrap sharded_ddp adafactor group_by_length mp_parameters torchdynamo ray_scope
+    include_inputs_for_metrics dispatch_batches split_batches include_tokens_per_second push_to_hub_model_id
+    push_to_hub_organization push_to_hub_token
+    """
+)
+"""Every argument that TrainingArguments has, or had in a release since 3.0."""
+FIELDS_SEQ2SEQ = words(
+    "sortish_sampler predict_with_generate generation_max_length generation_num_beams generation_config"
+)
+_OF_SCRIPTS = words(
+    """
+    model_name_or_path config_name tokenizer_name cache_dir model_revision use_fast_tokenizer trust_remote_code torch_dtype dtype
+    attn_implementation low_cpu_mem_usage dataset_name dataset_config_name dataset_config train_file validation_file
+    test_file max_seq_length max_source_length max_target_length block_size max_train_samples max_eval_samples
+    preprocessing_num_workers overwrite_cache validation_split_percentage pad_to_max_length text_column summary_column
+    streaming
+    """
+)
+"""What the arguments of transformers' own example scripts are called besides."""
+_TOO_COMMON = words(
+    "fp16 bf16 seed learning_rate weight_decay optim debug project deepspeed fsdp max_steps use_cache dtype"
+)
+"""Arguments whose names any program may have: they tell nothing of the kind."""
+
+TABLE: Mapping[str, Meaning] = {
+    "output_dir": ("training.output", "text"),
+    "overwrite_output_dir": ("training.output_overwritten", "flag"),
+    "learning_rate": ("training.learning_rate", "number"),
+    "lr_scheduler_type": ("training.scheduler", "text"),
+    "lr_scheduler_kwargs.min_lr": ("training.min_learning_rate", "number"),
+    "warmup_ratio": ("training.warmup_ratio", "number"),
+    "weight_decay": ("training.weight_decay", "number"),
+    "max_grad_norm": ("training.max_grad_norm", "number"),
+    "optim": ("training.optimizer", "text"),
+    "adam_beta1": ("training.adam_beta1", "number"),
+    "adam_beta2": ("training.adam_beta2", "number"),
+    "adam_epsilon": ("training.adam_epsilon", "number"),
+    "per_device_train_batch_size": ("training.batch", "number"),
+    "per_gpu_train_batch_size": ("training.batch", "number"),
+    "auto_find_batch_size": ("training.batch_automatic", "flag"),
+    "per_device_eval_batch_size": ("training.eval_batch", "number"),
+    "per_gpu_eval_batch_size": ("training.eval_batch", "number"),
+    "gradient_accumulation_steps": ("training.accumulation", "number"),
+    "num_train_epochs": ("training.epochs", "number"),
+    "bf16": ("training.bf16", "flag"),
+    "fp16": ("training.fp16", "flag"),
+    "tf32": ("training.tf32", "flag"),
+    "activation_checkpointing": ("training.gradient_checkpointing", "flag"),
+    "gradient_checkpointing": ("training.gradient_checkpointing", "flag"),
+    "activation_checkpointing_kwargs.use_reentrant": ("training.reentrant", "flag"),
+    "gradient_checkpointing_kwargs.use_reentrant": ("training.reentrant", "flag"),
+    "use_cache": ("training.use_cache", "flag"),
+    "torch_compile": ("training.compile", "flag"),
+    "use_liger_kernel": ("training.liger", "flag"),
+    "group_by_length": ("training.group_by_length", "flag"),
+    "eval_steps": ("training.eval_steps", "number"),
+    "save_steps": ("training.save_steps", "number"),
+    "save_total_limit": ("training.save_limit", "number"),
+    "save_only_model": ("training.save_only_model", "flag"),
+    "load_best_model_at_end": ("training.load_best", "flag"),
+    "metric_for_best_model": ("training.best_by", "text"),
+    "greater_is_better": ("training.best_is_greater", "flag"),
+    "logging_steps": ("training.logging_steps", "number"),
+    "push_to_hub": ("training.push_to_hub", "flag"),
+    "dataloader_num_workers": ("training.workers", "number"),
+    "dataloader_pin_memory": ("training.pin_memory", "flag"),
+    "dataloader_persistent_workers": ("training.persistent_workers", "flag"),
+    "dataloader_prefetch_factor": ("training.prefetch", "number"),
+    "seed": ("training.seed", "number"),
+    "ddp_timeout": ("training.ddp_timeout", "number"),
+    "ddp_backend": ("training.ddp_backend", "text"),
+    "xpu_backend": ("training.ddp_backend", "text"),
+    "ddp_find_unused_parameters": ("training.find_unused", "flag"),
+    "use_cpu": ("training.on_cpu", "flag"),
+    "no_cuda": ("training.on_cpu", "flag"),
+    # arguments of transformers' example scripts, and of a model's from_pretrained
+    "model_name_or_path": ("training.model", "text"),
+    "tokenizer_name": ("training.tokenizer", "text"),
+    "tokenizer_name_or_path": ("training.tokenizer", "text"),
+    "torch_dtype": ("training.load_dtype", "text"),
+    "dtype": ("training.load_dtype", "text"),
+    "attn_implementation": ("training.attention", "text"),
+    "max_seq_length": ("training.max_length", "number"),
+    "block_size": ("training.max_length", "number"),
+    "preprocessing_num_workers": ("training.preprocessing_workers", "number"),
+    "pad_to_multiple_of": ("training.pad_to_multiple_of", "number"),
+}
+"""What the arguments mean, those of older releases among them. What needs more than its value stands in `facts`."""
+
+
+def is_kind(document: Node) -> bool:
+    """Whether a mapping, or one that stands in it, holds arguments of the trainer."""
+    return tells(document) or any(tells(node) for _, node in document.items())
+
+
+def tells(document: Node) -> bool:
+    """Whether the mapping itself holds two arguments or more, one of them under a name that others hardly have."""
+    known = [key for key, _ in document.items() if key in FIELDS or key in _OF_SCRIPTS or key in FIELDS_SEQ2SEQ]
+    return len(known) >= 2 and any(key in FIELDS and key not in _TOO_COMMON for key in known)
+
+
+def read(document: Node, file: str, owner: str = "") -> Parsed:
+    """The settings of a mapping and what they mean. `owner` is the class, where that is known. Nothing is raised."""
+    parsed = blocks.read(document, file, lambda node: schema_of(node, owner))
+    return named(parsed, "trainer", document, file)
+
+
+def named(parsed: Parsed, framework: str, document: Node, file: str) -> Parsed:
+    """The same with `training.framework`, where anything was understood."""
+    if not parsed.facts:
+        return parsed
+    place = Fact("training.framework", framework, file, document.line, document.column)
+    return Parsed(parsed.settings, (*parsed.facts, place), parsed.refers)
+
+
+def schema_of(document: Node, owner: str = "") -> Schema | None:
+    """What the arguments of a mapping are of; None where it holds none."""
+    if not owner and not tells(document):
+        return None
+    keys = [key for key, _ in document.items()]
+    owner = owner or (SEQ2SEQ if any(key in FIELDS_SEQ2SEQ for key in keys) else OWNER)
+    fields = FIELDS | FIELDS_SEQ2SEQ if owner == SEQ2SEQ else FIELDS
+    return Schema(owner, fields, dict.fromkeys(_OF_SCRIPTS, UNKNOWN), facts, references)
+
+
+def facts(known: By) -> Iterator[Fact]:
+    """What the arguments mean, under the common names."""
+    yield from by_table(known, TABLE)
+    yield from _rates(known)
+    yield from _precision(known)
+    yield from _when(known)
+    yield from _outside(known)
+    yield from _data(known)
+    if "lora_alpha" in known and "r" in known:
+        yield from peft.facts(known)
+    if any(key.startswith(("bnb_4bit_", "load_in_")) for key in known):
+        yield from quantization.facts(known)
+
+
+def by_table(known: By, table: Mapping[str, Meaning]) -> Iterator[Fact]:
+    """The facts of a table, of the keys that are there and hold such a value."""
+    for key, (name, kind) in table.items():
+        value = read_as(kind, known[key].value) if key in known else None
+        if value is not None and value != "":
+            yield told(name, value.removeprefix("torch.") if isinstance(value, str) else value, known[key])
+
+
+def _rates(known: By) -> Iterator[Fact]:
+    """Learning rate, warm-up and steps."""
+    rate = known.get("learning_rate")
+    if rate is not None and isinstance(rate.value, str) and rate.line:
+        yield told("training.learning_rate_text", rate.value, rate)
+    warmup, ratio = known.get("warmup_steps"), known.get("warmup_ratio")
+    steps = number(warmup.value) if warmup is not None else None
+    if warmup is not None and steps is not None:
+        if 0 < steps < 1:  # transformers 5 takes a share here
+            yield told("training.warmup_ratio", steps, warmup)
+        elif steps or ratio is None or not number(ratio.value):
+            yield told("training.warmup_steps", steps, warmup)
+    most = known.get("max_steps")
+    value = number(most.value) if most is not None else None
+    if most is not None and value is not None and value > 0:
+        yield told("training.max_steps", value, most)
+
+
+def _precision(known: By) -> Iterator[Fact]:
+    for key in ("bf16", "fp16"):
+        if is_on(known, key):
+            yield told("training.precision", key, known[key])
+        if is_on(known, f"{key}_full_eval"):
+            yield told("training.full_eval_dtype", key, known[f"{key}_full_eval"])
+    if "torch_compile" not in known:
+        for key in ("torch_compile_backend", "torch_compile_mode"):
+            if key in known and known[key].value:
+                yield told("training.compile", True, known[key])
+    if is_on(known, "adafactor"):
+        yield told("training.optimizer", "adafactor", known["adafactor"])
+    sampling = known.get("train_sampling_strategy")
+    if sampling is not None and isinstance(sampling.value, str):
+        yield told("training.group_by_length", sampling.value == "group_by_length", sampling)
+
+
+def _when(known: By) -> Iterator[Fact]:
+    """When evaluation and checkpoints happen. `no` without quotes is the flag false in YAML."""
+    for name, keys in (
+        ("training.eval", ("eval_strategy", "evaluation_strategy")),
+        ("training.save", ("save_strategy",)),
+    ):
+        item = next((known[key] for key in keys if key in known), None)
+        if item is not None and item.value is False:
+            yield told(name, "no", item)
+        elif item is not None and isinstance(item.value, str):
+            yield told(name, item.value.lower(), item)
+    if is_on(known, "evaluate_during_training"):
+        yield told("training.eval", "steps", known["evaluate_during_training"])
+    resume = known.get("resume_from_checkpoint")
+    if resume is not None and resume.value and not isinstance(resume.value, (dict, list)):
+        newest = resume.value is True or str(resume.value).lower() == "true"
+        yield told("training.resume", "newest" if newest else str(resume.value), resume)
+
+
+def _outside(known: By) -> Iterator[Fact]:
+    """Where metrics and results go, and who shards."""
+    report = known.get("report_to")
+    value = read_as("list", report.value) if report is not None else None
+    if report is not None and value is not None:
+        yield told("training.report_to", str(value) or "none", report)
+    token = next((known[key] for key in ("hub_token", "push_to_hub_token") if key in known), None)
+    if token is not None:
+        yield told("training.hub_token", isinstance(token.value, str) and bool(token.value), token)
+    zero = known.get("deepspeed")
+    if zero is not None and zero.value and isinstance(zero.value, (str, dict)):
+        inline = isinstance(zero.value, dict) or zero.value.startswith("{")
+        yield told("training.deepspeed", "inline" if inline else str(zero.value), zero)
+    sharded = known.get("fsdp")
+    if sharded is not None and sharded.value:
+        options = read_as("list", sharded.value)
+        if options is not None:
+            yield told("training.fsdp", str(options).replace(",", " "), sharded)
+        yield from fsdp.options(sharded)
+
+
+def _data(known: By) -> Iterator[Fact]:
+    """The data that transformers' example scripts are given."""
+    names = ("dataset_name", "train_file", "validation_file")
+    for number_, key in enumerate(name for name in names if name in known):
+        item = known[key]
+        if isinstance(item.value, str) and item.value:
+            yield told(f"training.dataset.{number_}.path", item.value, item)
+            yield told(f"training.dataset.{number_}.role", "eval" if key == "validation_file" else "train", item)
+            if key == "validation_file":
+                yield told("training.eval_data", True, item)
+
+
+def references(known: By) -> Iterator[Reference]:
+    """The files that arguments name."""
+    for key, kind in (
+        ("deepspeed", "deepspeed"),
+        ("fsdp_config", "fsdp"),
+        ("train_file", "data"),
+        ("validation_file", "data"),
+    ):
+        item = known.get(key)
+        if item is not None and isinstance(item.value, str) and _is_path(item.value):
+            yield Reference(item.value, kind, item)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text names a file: DeepSpeed's configuration may also stand there as JSON or in base64."""
+    return (
+        len(text) < 1000
+        and "\n" not in text
+        and ("." in text.rpartition("/")[2] or "/" in text[:-1])
+        and text[0] not in "{["
+    )
+
+
+def is_on(known: By, key: str) -> bool:
+    """Whether a switch is there and true."""
+    return key in known and read_as("flag", known[key].value) is True

@@ -55,7 +55,7 @@ def rows() -> Iterator[dict[str, Any]]:
             try:
                 made = row(kind, use, name)
             except Exception as error:  # a class that cannot be made from defaults is left out, whatever it raises
-                print(f"{kind}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+                sys.stderr.write(f"{kind}: {type(error).__name__}: {str(error)[:200]}\n")
                 continue
             yield made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -11,6 +12,9 @@ from diagnose.sources.checkpoint.safetensors import read_header
 from diagnose.sources.checkpoint.where import Found
 
 MOST_FILES = 400
+MOST_NAMES = 12_000
+"""Letters that the names of a model's modules may have together: a text model has some hundred, one with pictures two thousand."""
+_NUMBER = re.compile(r"(?:(?<=\.)|(?<=^))\d{1,6}(?=\.|$)", re.ASCII)
 _PACKED = frozenset(("U8", "I8", "I32", "U32", "F4", "F8_E4M3", "F8_E5M2"))
 """Dtypes of weights that may be packed: their shape is not that of the layer."""
 _SUFFIXES = (".weight", ".qweight", ".weight_packed")
@@ -50,6 +54,14 @@ def short(name: str) -> str:
     """A module's name from its layer on: `layers.3.mlp.up_proj`; outside of layers the last part."""
     told = re.search(r"(?:^|\.)((?:layers|h|blocks|layer)\.\d+\..*)$", name)
     return told[1] if told else name.rpartition(".")[2]
+
+
+def told_names(tensors: Iterable[str]) -> str:
+    """The distinct modules that have a weight, `#` for numbers, separated by commas; empty if there are too many to tell."""
+    named = (_module(name)[0] for name in tensors)
+    names = sorted({_NUMBER.sub("#", module) for module in named if module})
+    text = ",".join(names)
+    return text if len(text) <= MOST_NAMES else ""
 
 
 def modules_of(found: Found) -> Modules:

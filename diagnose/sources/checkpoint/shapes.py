@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from diagnose.model import Fact
 from diagnose.sources.checkpoint import config as configs
+from diagnose.sources.checkpoint.modules import told_names
 from diagnose.sources.checkpoint.safetensors import Header, Tensor
 from diagnose.sources.settings import words
 
@@ -114,6 +115,9 @@ def facts(
     if found.kind == "adapter" or not tensors:
         return
     yield from _names(tensors, config, folder)
+    names = told_names(tensors)
+    if names:
+        yield Fact("weights.modules", names, folder)
     if config is None or config.get("is_encoder_decoder") is True:
         return
     stack = language_stack(tensors)

@@ -17,6 +17,13 @@ from diagnose.sources.tokenizer.document import Added, Document, mentions, read,
 from diagnose.sources.tokenizer.files import Files
 
 MOST_MERGES = 64 << 20
+MOST_MARKS = 12_000
+"""Letters that the marks of a vocabulary may have together."""
+_MARK = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]|<\uff5c[^\s<>]{1,40}\uff5c>")
+_RESERVED = re.compile(
+    r"(?i)reserved|unused|placeholder|extra_id|<0x[0-9a-f]{2}>|(?:control|special)_\d|_\d{2,}\b|loc\d|seg\d"
+)
+"""Tokens that stand for nothing, bytes, and places in pictures."""
 _MISTRAL = ("mistral", "mistral3", "voxtral", "ministral", "pixtral")
 """Model types whose tokenizer.json transformers suspects of the wrong pattern."""
 
@@ -199,6 +206,9 @@ def facts(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
     yield Fact("tokenizer.kind", vocabulary.kind, vocabulary.origin or known.head or "model folder")
     if vocabulary.ordinary:
         yield from _sizes(known, vocabulary)
+        written = marks(vocabulary)
+        if written:
+            yield Fact("tokenizer.marks", written, vocabulary.origin)
     if vocabulary.document is not None:
         yield from _document(known, vocabulary, vocabulary.document)
     yield from _merges(known, vocabulary)
@@ -239,6 +249,15 @@ def _sizes(known: Files, vocabulary: Vocabulary) -> Iterator[Reading]:
         texts = [token.text for token in vocabulary.added.values() if token.id >= rows]
         yield Fact("tokenizer.tokens_outside", ", ".join(texts[:5])[:300], origin)
     yield Fact("tokenizer.percent_of_rows", min(len(numbers) * 100 // rows, 1 << 40), origin)
+
+
+def marks(vocabulary: Vocabulary) -> str:
+    """The tokens that are written like marks, sorted, with spaces between; empty if there may be others, or too many."""
+    if not vocabulary.holds_all():
+        return ""
+    names = [text for text in (*vocabulary.added, *vocabulary.ordinary) if _MARK.fullmatch(text)]
+    text = " ".join(sorted({name for name in names if not _RESERVED.search(name)}))
+    return text if len(text) <= MOST_MARKS else ""
 
 
 def _document(known: Files, vocabulary: Vocabulary, document: Document) -> Iterator[Reading]:

@@ -6,49 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from diagnose.model import Fact
 from diagnose.sources.settings import words
-from diagnose.sources.training import blocks, fsdp, peft, quantization
+from diagnose.sources.training import blocks, classes, fsdp, peft, quantization
 from diagnose.sources.training.blocks import By, Schema
+from diagnose.sources.training.classes import SEQ2SEQ, TRAINER
 from diagnose.sources.training.given import Meaning, number, read_as, told
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
 
-OWNER = "transformers.TrainingArguments"
-SEQ2SEQ = "transformers.Seq2SeqTrainingArguments"
 UNKNOWN = "unknown"
 
-FIELDS = words(
-    """
-    output_dir per_device_train_batch_size num_train_epochs max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs
-    warmup_steps warmup_ratio optim optim_args weight_decay adam_beta1 adam_beta2 adam_epsilon optim_target_modules
-    gradient_accumulation_steps average_tokens_across_devices max_grad_norm label_smoothing_factor bf16 fp16 bf16_full_eval
-    fp16_full_eval tf32 activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing
-    gradient_checkpointing_kwargs torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config
-    use_cache neftune_noise_alpha torch_empty_cache_steps auto_find_batch_size logging_strategy logging_steps
-    logging_first_step log_on_each_node logging_nan_inf_filter include_num_input_tokens_seen log_level log_level_replica
-    disable_tqdm report_to run_name project trackio_space_id trackio_bucket_id trackio_static_space_id eval_strategy eval_steps
-    eval_delay per_device_eval_batch_size prediction_loss_only eval_on_start eval_do_concat_batches eval_use_gather_object
-    eval_accumulation_steps include_for_metrics batch_eval_metrics save_only_model save_strategy save_steps save_on_each_node
-    save_total_limit enable_jit_checkpoint push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push
-    hub_revision load_best_model_at_end metric_for_best_model greater_is_better ignore_data_skip
-    restore_callback_states_from_checkpoint full_determinism seed data_seed use_cpu accelerator_config parallelism_config
-    dataloader_drop_last dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
-    dataloader_multiprocessing_context dataloader_in_order remove_unused_columns label_names train_sampling_strategy
-    length_column_name ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend
-    ddp_timeout fsdp fsdp_config deepspeed debug skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint
-    local_rank
-
-    overwrite_output_dir evaluation_strategy evaluate_during_training per_gpu_train_batch_size per_gpu_eval_batch_size
-    logging_dir save_safetensors no_cuda use_mps_device jit_mode_eval use_ipex fp16_opt_level half_precision_backend
-    fp16_backend xpu_backend tpu_num_cores tpu_metrics_debug past_index fsdp_min_num_params
-    fsdp_transformer_layer_cls_to_wrap sharded_ddp adafactor group_by_length mp_parameters torchdynamo ray_scope
-    include_inputs_for_metrics dispatch_batches split_batches include_tokens_per_second push_to_hub_model_id
-    push_to_hub_organization push_to_hub_token
-    """
-)
-"""Every argument that TrainingArguments has, or had in a release since 3.0."""
-FIELDS_SEQ2SEQ = words(
-    "sortish_sampler predict_with_generate generation_max_length generation_num_beams generation_config"
-)
 _OF_SCRIPTS = words(
     """
     model_name_or_path config_name tokenizer_name cache_dir model_revision use_fast_tokenizer trust_remote_code torch_dtype dtype
@@ -137,8 +103,10 @@ def is_kind(document: Node) -> bool:
 
 def tells(document: Node) -> bool:
     """Whether the mapping itself holds two arguments or more, one of them under a name that others hardly have."""
-    known = [key for key, _ in document.items() if key in FIELDS or key in _OF_SCRIPTS or key in FIELDS_SEQ2SEQ]
-    return len(known) >= 2 and any(key in FIELDS and key not in _TOO_COMMON for key in known)
+    fields = classes.fields(SEQ2SEQ)
+    own = [key for key, _ in document.items() if key in fields]
+    others = [key for key, _ in document.items() if key in _OF_SCRIPTS]
+    return len(own) + len(others) >= 2 and any(key not in _TOO_COMMON for key in own)
 
 
 def read(document: Node, file: str, owner: str = "") -> Parsed:
@@ -159,10 +127,9 @@ def schema_of(document: Node, owner: str = "") -> Schema | None:
     """What the arguments of a mapping are of; None where it holds none."""
     if not owner and not tells(document):
         return None
-    keys = [key for key, _ in document.items()]
-    owner = owner or (SEQ2SEQ if any(key in FIELDS_SEQ2SEQ for key in keys) else OWNER)
-    fields = FIELDS | FIELDS_SEQ2SEQ if owner == SEQ2SEQ else FIELDS
-    return Schema(owner, fields, dict.fromkeys(_OF_SCRIPTS, UNKNOWN), facts, references)
+    more = classes.own(SEQ2SEQ) - classes.fields(TRAINER)
+    owner = owner or (SEQ2SEQ if any(key in more for key, _ in document.items()) else TRAINER)
+    return Schema(owner, classes.fields(owner), dict.fromkeys(_OF_SCRIPTS, UNKNOWN), facts, references)
 
 
 def facts(known: By) -> Iterator[Fact]:

@@ -61,7 +61,7 @@ Told = Iterator[tuple[str, Value]]
 def _tell(told: Mapping[str, Value]) -> Told:
     engine = str(told.get("engine.name") or "") or str(told.get("wanted.name") or "")
     engine = _WANTED.get(engine, engine)
-    there = _cards(told)
+    there = cards_of(told)
     model = model_of(told)
     if engine not in _ENGINES or not there or not model.weights or not model.exact:
         return
@@ -78,7 +78,7 @@ def _tell(told: Mapping[str, Value]) -> Told:
         yield from _for_server(told, model, there, engine, ranks, share, launched)
 
 
-def _cards(told: Mapping[str, Value]) -> tuple[Card, ...]:
+def cards_of(told: Mapping[str, Value]) -> tuple[Card, ...]:
     """The GPUs of this machine, the largest first; none if the engine runs elsewhere, or they are divided or shared."""
     if told.get("deploy.kind") == "kubernetes":
         return ()

@@ -9,15 +9,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.sources.training import documents, kinds
+from diagnose.sources import jsonfile
+from diagnose.sources.training import documents, kinds, script
 from diagnose.sources.training.given import LONGEST, given
 from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference
+from diagnose.sources.training.script import Script
 
 __all__ = ["read"]
 
 WHAT = "training configuration"
 DATA = "data"
+SCRIPT = "script"
+MOST_SCRIPT_BYTES = 1 << 20
 MOST_FILES = 32
 """How many files are read, those that others refer to among them."""
 _RANK = {"command": 0, "accelerate": 3, "fsdp": 4, "deepspeed": 5, "peft": 2, "quantization": 2, "script": 1}
@@ -56,16 +60,33 @@ def read(
                 yield from _about(file, documents.Opened(problem="missing"), DATA, key)
                 number += 1
             continue
+        number += 1
+        if file.kind == SCRIPT or (not file.kind and file.path.endswith(".py")):
+            opened, found = _script(whole, file.path)
+            yield from _about(file, opened, SCRIPT, key)
+            if not opened.problem:
+                yield Fact("training.script", file.path[:LONGEST], file.path[:LONGEST])
+                parts.append((_RANK[SCRIPT], found.parsed))
+                waiting += [_File(item.path, item.kind, item) for item in found.parsed.refers if _is_followed(item)]
+            continue
         opened = documents.load(whole)
         kind = _kind(file, opened)
         yield from _about(file, opened, kind, key)
-        number += 1
         if opened.mapping is not None:
             parsed = kinds.read(opened.mapping, file.path, kind)
             yield from _placeholder(parsed, kind, key)
             parts.append((_RANK.get(kind, 1), parsed))
             waiting += [_File(item.path, item.kind, item) for item in parsed.refers if _is_followed(item)]
     yield from _facts(parts)
+
+
+def _script(path: str, name: str) -> tuple[documents.Opened, Script]:
+    """A Python script, or why it cannot be read."""
+    data = jsonfile.read_bytes(path, MOST_SCRIPT_BYTES)
+    if not isinstance(data, bytes):
+        return documents.Opened(problem="missing" if data.missing else "unreadable", why=data.error), Script()
+    found = script.read(data, name)
+    return documents.Opened(problem=found.problem, why=found.problem, line=found.line), found
 
 
 def _is_followed(reference: Reference) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -45,13 +46,14 @@ def reader(kind: str) -> ModuleType | None:
     return import_module(name) if find_spec(name) else None
 
 
-def read(document: Node, file: str, kind: str, owner: str = "") -> Parsed:
+def read(document: Node, file: str, kind: str, owner: str = "", others: Mapping[str, str] | None = None) -> Parsed:
     """The settings of a mapping of a known kind; of an unknown one all keys, which may be of the user's own program.
 
-    `owner` is the class that reads the file, where a command tells it.
+    `owner` is the class that reads the file, and `others` what is read beside it, where a command or a script tells them.
     """
     module = reader(kind)
     if module is None:
         return Parsed(tuple(settings(document, UNKNOWN, file)))
-    parsed: Parsed = module.read(document, file, owner) if owner and kind in BY_OWNER else module.read(document, file)
+    by_class = bool(owner) and kind in BY_OWNER
+    parsed: Parsed = module.read(document, file, owner, others) if by_class else module.read(document, file)
     return parsed

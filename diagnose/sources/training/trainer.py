@@ -109,9 +109,12 @@ def tells(document: Node) -> bool:
     return len(own) + len(others) >= 2 and any(key not in _TOO_COMMON for key in own)
 
 
-def read(document: Node, file: str, owner: str = "") -> Parsed:
-    """The settings of a mapping and what they mean. `owner` is the class, where that is known. Nothing is raised."""
-    parsed = blocks.read(document, file, lambda node: schema_of(node, owner))
+def read(document: Node, file: str, owner: str = "", others: Mapping[str, str] | None = None) -> Parsed:
+    """The settings of a mapping and what they mean. `owner` is the class, where a command or a call names it.
+
+    `others` are all arguments that are read beside it, with their owners, where that is known. Nothing is raised.
+    """
+    parsed = blocks.read(document, file, lambda node: schema_of(node, owner, others))
     return named(parsed, "trainer", document, file)
 
 
@@ -123,13 +126,14 @@ def named(parsed: Parsed, framework: str, document: Node, file: str) -> Parsed:
     return Parsed(parsed.settings, (*parsed.facts, place), parsed.refers)
 
 
-def schema_of(document: Node, owner: str = "") -> Schema | None:
+def schema_of(document: Node, owner: str = "", others: Mapping[str, str] | None = None) -> Schema | None:
     """What the arguments of a mapping are of; None where it holds none."""
     if not owner and not tells(document):
         return None
     more = classes.own(SEQ2SEQ) - classes.fields(TRAINER)
     owner = owner or (SEQ2SEQ if any(key in more for key, _ in document.items()) else TRAINER)
-    return Schema(owner, classes.fields(owner), dict.fromkeys(_OF_SCRIPTS, UNKNOWN), facts, references)
+    beside = dict.fromkeys(_OF_SCRIPTS, UNKNOWN) if others is None else others
+    return Schema(owner, classes.fields(owner), beside, facts, references, others is not None)
 
 
 def facts(known: By) -> Iterator[Fact]:

@@ -107,22 +107,36 @@ def _all() -> frozenset[str]:
     return _own() | classes.fields(TRAINER) | classes.own(MODEL) | classes.own(SCRIPT) | classes.own(MIXTURE)
 
 
-def read(document: Node, file: str, owner: str = "") -> Parsed:
-    """The settings of a mapping and what they mean. `owner` is the class, where a command names it. Nothing is raised."""
-    parsed = blocks.read(document, file, lambda node: schema_of(node, owner))
+def read(document: Node, file: str, owner: str = "", others: Mapping[str, str] | None = None) -> Parsed:
+    """The settings of a mapping and what they mean. `owner` is the class, where a command or a call names it.
+
+    `others` are the arguments that are read beside it, with their owners: those of TRL's own scripts unless told otherwise.
+    Nothing is raised.
+    """
+    parsed = blocks.read(document, file, lambda node: schema_of(node, owner, others))
     return trainer.named(parsed, "trl", document, file)
 
 
-def schema_of(document: Node, owner: str = "") -> Schema | None:
+def schema_of(document: Node, owner: str = "", others: Mapping[str, str] | None = None) -> Schema | None:
     """What the arguments of a mapping are of; None where it holds none."""
     sure = bool(owner)
     if not owner and not (_tells(document) or trainer.tells(document)):
         return None
     owner = owner or owner_of(document)
+    beside = beside_trainer() if others is None else others
+    by_model = beside.get("use_peft") == MODEL
+    return Schema(
+        owner, classes.fields(owner), beside, lambda known: facts(known, owner, sure, by_model), references, sure
+    )
+
+
+@cache
+def beside_trainer() -> dict[str, str]:
+    """The arguments that TRL's own scripts read beside those of the trainer, and whose they are."""
     others = {"env": blocks.UNKNOWN}
     for name in (MIXTURE, SCRIPT, MODEL):
         others.update(dict.fromkeys(classes.own(name) - classes.fields(TRAINER), name))
-    return Schema(owner, classes.fields(owner), others, lambda known: facts(known, owner, sure), references, sure)
+    return others
 
 
 def owner_of(document: Node) -> str:
@@ -136,10 +150,13 @@ def owner_of(document: Node) -> str:
     return next((f"trl.{name}" for name in _IN_ORDER if f"trl.{name}" in best), best[0]) if best else TRAINER
 
 
-def facts(known: By, owner: str, sure: bool = False) -> Iterator[Fact]:
-    """What the arguments mean, under the common names. `sure`: they are read by TRL's own ModelConfig."""
+def facts(known: By, owner: str, sure: bool = False, by_model: bool = False) -> Iterator[Fact]:
+    """What the arguments mean, under the common names.
+
+    `sure`: the class is told, not guessed; `by_model`: TRL's own ModelConfig reads what is said of LoRA.
+    """
     yield from _task(known, owner, sure)
-    yield from _adapter(known, sure)
+    yield from _adapter(known, sure and by_model)
     yield from trainer.by_table(known, TABLE)
     yield from trainer.facts({key: item for key, item in known.items() if key != "dataset_name"})
     yield from _texts(known)

@@ -1,12 +1,30 @@
-"""Training data as the framework will see it → facts, streamed; nothing of it is kept."""
+"""Training data as the framework will see it → facts, streamed; nothing of it is kept.
+
+A file is read once, in blocks. Of every example only counts remain, a hash, and of some of them the texts, which are then put
+into the model's own chat template and tokenizer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from diagnose.model import Fact, Reading
+from diagnose.model import Fact, Reading, Step, Unchecked
+from diagnose.sources import files
+
+if TYPE_CHECKING:
+    from diagnose.sources.data.named import DataFile
+    from diagnose.sources.data.prompts import Limits, Model
+    from diagnose.sources.data.reading import Read
+    from diagnose.sources.data.repeats import Repeats
 
 __all__ = ["read"]
+
+DEFAULT_CUT = 1024
+"""Tokens that TRL's trainers cut examples to where nothing is set (`max_length` of SFTConfig and DPOConfig, TRL 0.13 and later)."""
+_CUT_BY_DEFAULT = ("sft", "dpo", "kto", "reward", "orpo", "cpo")
 
 
 def read(
@@ -16,4 +34,128 @@ def read(
 
     With `sample` only a part of each file is read.
     """
-    yield from ()
+    from diagnose.sources.data import named
+
+    yield Step("looking for the data files")
+    found, readings = named.data_files(paths, environ, folder, known)
+    yield from readings
+    model = _model(environ, folder, known)
+    special = model.control_tokens() if model is not None else []
+    done: list[Read] = []
+    for number, file in enumerate(found):
+        yield from _one(number, file, environ, folder, known, model, special, sample, done)
+    yield from _together(done, sample)
+
+
+def _text(known: Mapping[str, Fact], name: str) -> str:
+    return str(known[name].value) if name in known else ""
+
+
+def _number(known: Mapping[str, Fact], name: str) -> int:
+    value = known[name].value if name in known else 0
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _model(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -> Model | None:
+    """The tokenizer and template of the model that is trained, where their files are on this machine."""
+    from diagnose.sources.checkpoint import where
+    from diagnose.sources.data import prompts
+
+    asked = _text(known, "training.tokenizer") or _text(known, "model.asked") or _text(known, "training.model")
+    if not asked:
+        return None
+    found = where.find(asked, environ, folder)
+    if not found.folder or found.kind in ("gguf", "safetensors", "file"):
+        return None
+    special = {name: _text(known, f"special.{name}.text") for name in ("eos", "bos", "pad", "unk")}
+    named = {name: text for name, text in special.items() if text}
+    return prompts.of_folder(found.folder, named, _own_template(environ, folder, known))
+
+
+def _own_template(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -> str | None:
+    """The template that the training takes instead of the model's: its text, or nothing where it is only named."""
+    from diagnose.sources.data.named import absolute
+
+    told = _text(known, "training.chat_template")
+    if _text(known, "training.framework") == "llamafactory":
+        return ""
+    if not told or told in ("tokenizer_default", "tokenizer_default_fallback_chatml"):
+        return None
+    if "{%" in told or "{{" in told:
+        return told
+    return files.read_text(absolute(told, environ, folder), 1 << 20) or ""
+
+
+def _one(
+    number: int,
+    file: DataFile,
+    environ: Mapping[str, str],
+    folder: str,
+    known: Mapping[str, Fact],
+    model: Model | None,
+    special: Sequence[str],
+    sample: bool,
+    done: list[Read],
+) -> Iterator[Reading]:
+    """The facts of one file."""
+    from diagnose.sources.data import kinds, prompts
+    from diagnose.sources.data.reading import Read
+
+    head = f"data.file.{number}"
+    why = kinds.why_not(file.path)
+    if why:
+        yield Unchecked("training data", f"{file.shown}: {why}")
+        return
+    yield Fact(f"{head}.path", file.shown, file.shown)
+    yield Fact(f"{head}.role", file.role, file.shown)
+    interpreters = list(dict.fromkeys(filter(None, (_text(known, "python.path"), sys.executable))))
+    folders = [os.path.dirname(file.path), folder]
+    one = Read(file, _number(known, "model.vocab_size"), special, folders, interpreters, environ, sample)
+    yield from one.run(head)
+    done.append(one)
+    if one.kept is not None and one.examples is not None and model is not None and one.count:
+        limits = _limits(known)
+        yield from prompts.facts(one.kept, one.examples.turns, one.layout, model, limits, head, file.shown, one.count)
+
+
+def _limits(known: Mapping[str, Fact]) -> Limits:
+    from diagnose.sources.data import prompts
+
+    tokens = _number(known, "training.max_length")
+    if tokens:
+        return prompts.Limits(tokens)
+    if _text(known, "training.framework") == "trl" and _text(known, "training.task") in _CUT_BY_DEFAULT:
+        return prompts.Limits(DEFAULT_CUT, True)
+    return prompts.Limits()
+
+
+def _together(done: Sequence[Read], sample: bool) -> Iterator[Reading]:
+    """What is known of all files: the training data as a whole, and examples of evaluation that are in it too."""
+    train = [one for one in done if one.file.role == "train" and one.count]
+    if train:
+        first = train[0]
+        origin = first.file.shown if len(train) == 1 else "training data"
+        yield Fact("data.path", first.file.shown, first.file.shown)
+        yield Fact("data.format", first.format, first.file.shown)
+        yield Fact("data.layout", first.layout.name, first.file.shown)
+        yield Fact("data.columns", ", ".join(first.columns)[:300], first.file.shown)
+        yield Fact("data.bytes", sum(one.size for one in train), origin)
+        yield Fact("data.sampled", any(one.partial for one in train), origin)
+        count = sum(one.count for one in train)
+        if any(one.partial for one in train):
+            yield Fact("data.examples_read", count, origin)
+            yield Fact("data.examples_about", sum(one.about for one in train), origin)
+        else:
+            yield Fact("data.examples", count, origin)
+    for one in done:
+        if one.file.role == "eval" and one.count and train:
+            yield from _leak(one, [other.repeats for other in train])
+
+
+def _leak(one: Read, others: Iterable[Repeats]) -> Iterator[Reading]:
+    from diagnose.sources.data.tally import Tally
+
+    tally = Tally()
+    for line in one.repeats.found_in(others):
+        tally.add("leaked", line)
+    yield from tally.facts(f"data.file.{one.number}", one.file.shown, one.count)

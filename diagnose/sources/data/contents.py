@@ -1,0 +1,79 @@
+"""The texts of many examples at once → which of them hold control tokens, broken characters, markup that is not theirs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from diagnose.sources.data.tally import Tally
+
+MARKUP = (
+    "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>", "<|endoftext|>",
+    "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>",
+    "<｜User｜>", "<｜Assistant｜>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<|end_of_text|>", "<|eot|>", "<|eom_id|>",
+    "<|header_start|>", "<|turn_end|>", "<|im_sep|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
+)  # fmt: skip
+"""What chat templates print around turns."""
+MOST_TOKENS = 400
+_PATTERNS: Sequence[tuple[str, bytes]] = (
+    ("mojibake", rb"\xc3[\x82\x83]\xc2[\x80-\xbf]|\xc3\xa2\xe2\x82\xac"),
+    ("replacement_characters", rb"\xef\xbf\xbd"),
+    ("control_characters", rb"[\x00-\x08\x0b\x0e-\x1d\x7f]"),
+    ("html_entities", rb"&(?:amp|lt|gt|quot|nbsp|#\d{2,4});"),
+    ("html_tags", rb"</?(?:p|br|div|span|li|ul|td|tr|table|h[1-6])\s?/?>"),
+    ("escaped_newlines", rb"\\n"),
+)  # fmt: skip
+
+
+class Contents:
+    """Looks through texts. `special` are the model's own control tokens; `turns` says whether the texts go into a chat template."""
+
+    def __init__(self, tally: Tally, special: Sequence[str], turns: bool) -> None:
+        import hyperscan
+
+        self._tally = tally
+        self._kinds: list[str] = []
+        self._shown: list[str] = []
+        expressions: list[bytes] = []
+        own = [token for token in special if len(token) > 2][:MOST_TOKENS]
+        literals = [("special_tokens", token) for token in own]
+        literals += [("template_markup", mark) for mark in MARKUP if mark not in own]
+        for kind, text in literals if turns else ():
+            self._kinds.append(kind)
+            self._shown.append(text)
+            expressions.append(b"".join(b"\\x%02x" % byte for byte in text.encode()))
+        for kind, pattern in _PATTERNS:
+            self._kinds.append(kind)
+            self._shown.append("")
+            expressions.append(pattern)
+        self._database: Any = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        self._database.compile(
+            expressions=expressions,
+            ids=list(range(len(expressions))),
+            elements=len(expressions),
+            flags=[hyperscan.HS_FLAG_DOTALL] * len(expressions),
+        )
+        self._database.scratch = hyperscan.Scratch(self._database)
+
+    def look(self, texts: Sequence[bytes], lines: Sequence[int]) -> None:
+        """Count what is in the texts; each has a line."""
+        if not texts:
+            return
+        found: set[tuple[int, int]] = set()
+
+        def note(number: int, start: int, end: int, flags: int, context: object) -> None:
+            found.add((number, end))
+
+        self._database.scan(b"\x1e".join(texts), match_event_handler=note)
+        if not found:
+            return
+        begins = list(accumulate((len(text) + 1 for text in texts), initial=0))
+        seen: dict[tuple[str, int], str] = {}
+        for number, end in found:
+            seen.setdefault((self._kinds[number], bisect_right(begins, end - 1) - 1), self._shown[number])
+        for (kind, at), shown in sorted(seen.items(), key=lambda item: item[0][1]):
+            if kind == "escaped_newlines" and b"\n" in texts[at]:
+                continue  # a text about code may have both
+            self._tally.add(kind, lines[at], shown)

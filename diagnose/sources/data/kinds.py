@@ -1,0 +1,89 @@
+"""What kind of file it is, by its first bytes and its name, and whether it is one at all."""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import Struct
+
+from diagnose.sources import files
+from diagnose.sources.data.named import PACKED
+
+HEAD = 4096
+_BY_NAME = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
+    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+}  # fmt: skip
+_UTF_16 = {b"\xff\xfe": "UTF-16 (little endian)", b"\xfe\xff": "UTF-16 (big endian)"}
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"7z\xbc\xaf": "a 7z archive",
+}
+
+
+class Kind(Struct, frozen=True):
+    """`format`: jsonl, json, csv, tsv, text, parquet, arrow. `problem` (a word) and `detail` say why it is none of them."""
+
+    format: str = ""
+    problem: str = ""
+    detail: str = ""
+
+
+def kind_of(name: str, head: bytes, size: int) -> Kind:
+    """The kind of a file by its name and its first bytes, unpacked."""
+    lower = name.lower()
+    for packed in PACKED[1:]:
+        lower = lower.removesuffix(packed)
+    ending = os.path.splitext(lower)[1]
+    problem = _problem(head, size)
+    if problem is not None:
+        return problem
+    if head.startswith(b"PAR1"):
+        return Kind("parquet")
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return Kind("arrow")
+    found = _BY_NAME.get(ending, "")
+    if found in ("parquet", "arrow"):
+        return Kind(problem="other", detail=f"its first bytes are not those of a {ending[1:]} file")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if found in ("jsonl", "json") or (not found and start[:1] in (b"{", b"[")):
+        return Kind(_json(start))
+    return Kind(found or "text") if found or ending in ("", ".md", ".text") else Kind(problem="unknown")
+
+
+def _json(start: bytes) -> str:
+    """JSON Lines, or one document: a list, or an object over several lines."""
+    if start.startswith(b"["):
+        return "json"
+    first, end, rest = start.partition(b"\n")
+    whole = first.rstrip().endswith(b"}") or not end
+    if whole and not rest.strip() and start.startswith(b"{") and (b":[{" in start[:200].replace(b" ", b"")):
+        return "json"
+    return "jsonl" if whole or not start.startswith(b"{") else "json"
+
+
+def _problem(head: bytes, size: int) -> Kind | None:
+    start = head.lstrip()[:200].lower()
+    if not head.strip():
+        return Kind(problem="empty", detail="it has no bytes" if not size else "it has nothing but blanks")
+    if start.startswith(b"version https://git-lfs"):
+        return Kind(problem="pointer", detail=f"it has the {size} bytes of a Git LFS pointer")
+    if start.startswith((b"<!doctype html", b"<html")):
+        return Kind(problem="html", detail="it holds a web page")
+    if not head.strip(b"\0"):
+        return Kind(problem="zeros", detail="its first bytes are all zero")
+    if head[:2] in _UTF_16 or (len(head) > 64 and head[1:64:2].count(0) > 24):
+        return Kind(problem="utf-16", detail=_UTF_16.get(head[:2], "UTF-16 (little endian)"))
+    archive = next((name for magic, name in _ARCHIVES.items() if head.startswith(magic)), "")
+    return Kind(problem="archive", detail=archive) if archive else None
+
+
+def why_not(path: str) -> str:
+    """Why a path cannot be read, in words; empty if it can."""
+    try:
+        with files.opened(path):
+            return ""
+    except OSError as error:
+        return files.reason(error)

@@ -1,0 +1,258 @@
+"""One data file, read from its begin to its end (or in part) → its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from diagnose.model import Fact, Reading, Step, Unchecked
+from diagnose.sources import files
+from diagnose.sources.data import blocks, columnar, jsonlines, kinds, tables
+from diagnose.sources.data.batch import Batch
+from diagnose.sources.data.contents import Contents
+from diagnose.sources.data.documents import Document
+from diagnose.sources.data.examples import Examples
+from diagnose.sources.data.layout import Layout, layout_of
+from diagnose.sources.data.media import Media
+from diagnose.sources.data.named import DataFile
+from diagnose.sources.data.prompts import Kept
+from diagnose.sources.data.repeats import Repeats, mark_of
+from diagnose.sources.data.shapes import FIRST_PART, Shapes
+from diagnose.sources.data.tally import Tally
+
+_IN_TURNS = ("messages", "sharegpt", "alpaca")
+"""Forms whose texts are put into a chat template."""
+_SAME_LENGTH = 20
+
+
+class Read:
+    """A file that is read. After `run`: how many examples it has, its form, its columns, and what is kept of it."""
+
+    def __init__(
+        self,
+        file: DataFile,
+        vocabulary: int,
+        special: Sequence[str],
+        folders: Sequence[str],
+        interpreters: list[str],
+        environ: Mapping[str, str],
+        sample: bool,
+    ) -> None:
+        self.file, self.sample = file, sample
+        self.format, self.size, self.count, self.about = "", 0, 0, 0
+        self.number = 0
+        self.partial = False
+        self.layout, self.columns = Layout("unknown"), [""]
+        self.examples: Examples | None = None
+        self.kept: Kept | None = None
+        self.repeats = Repeats()
+        self._vocabulary, self._special = vocabulary, special
+        self._folders, self._interpreters, self._environ = folders, interpreters, environ
+        self._tally, self._shapes = Tally(), Shapes()
+        self._contents: Contents | None = None
+        self._media: Media | None = None
+        self._longest = self._longest_count = 0
+        self._told = -1
+        self._rows = self._characters = 0
+        self._more: list[Fact] = []
+
+    def run(self, head: str) -> Iterator[Reading]:
+        """Read it; its facts begin with `head`."""
+        self.number = int(head.rpartition(".")[2])
+        path = self.file.shown
+        try:
+            with files.opened(self.file.path) as (handle, size):
+                self.size = size
+                yield Fact(f"{head}.bytes", size, path)
+                stream = blocks.stream_of(self.file.path, handle, size)
+                first = _head(self.file.path, handle, size)
+                kind = kinds.kind_of(self.file.path, first, size)
+                if kind.problem:
+                    yield Fact(f"{head}.problem", kind.problem, path)
+                    yield Fact(f"{head}.detail", kind.detail, path)
+                    return
+                self.format = kind.format
+                yield Fact(f"{head}.format", kind.format, path)
+                yield from self._all(self._batches(handle, size, stream))
+        except columnar.NoReaderError:
+            yield Unchecked(path, _WITHOUT_PYARROW)
+            return
+        except (OSError, ValueError) as error:
+            self._tally.add("broken_off", 0, files.reason(error))
+        yield from self._facts(head)
+
+    def _batches(self, handle: int, size: int, stream: blocks.Stream) -> Iterator[Batch]:
+        plain = isinstance(stream, blocks.Plain)
+        if self.format in ("parquet", "arrow"):
+            yield from self._columnar()
+            return
+        if self.format == "json":
+            document = Document(
+                stream, self._tally, self.file.asked.field if self.file.asked.framework != "axolotl" else ""
+            )
+            yield from self._limited(document.batches())
+            if document.field:
+                self._more.append(Fact("field", document.field, self.file.shown))
+            if document.top == "object" and not document.field and self.count > 1:
+                self.format = "json-objects"
+            return
+        seekable = plain and self.format in ("jsonl", "text")
+        if self.sample and seekable:
+            self.partial = size > 3 * blocks.SAMPLE
+            parts = blocks.sampled_blocks(handle, size)
+        else:
+            parts = blocks.blocks(stream)
+        if self.format == "jsonl":
+            batches = jsonlines.batches(parts, self._tally)
+        elif self.format == "text":
+            batches = tables.texts(parts, self._tally)
+        else:
+            yield from self._table(parts)
+            return
+        yield from batches if self.sample and seekable else self._limited(batches)
+
+    def _table(self, parts: Iterator[blocks.Block]) -> Iterator[Batch]:
+        table = tables.Table(parts, self._tally, "\t" if self.format == "tsv" else "")
+        yield from self._limited(table.batches())
+        if self.format == "csv" and table.delimiter != "," and table.columns:
+            self._more.append(Fact("delimiter", tables.DELIMITERS[table.delimiter], self.file.shown))
+
+    def _limited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """All batches; with --sample those of the first part, where a file cannot be entered in the middle."""
+        for batch in batches:
+            yield batch
+            if self.sample and self._rows and (batch.offset > blocks.SAMPLE or self._characters > 2 * blocks.SAMPLE):
+                self.partial = True
+                return
+
+    def _columnar(self) -> Iterator[Batch]:
+        total = 0
+        parts = columnar.lines(self.file.path, self._interpreters, self._environ, self.sample)
+        first = True
+        number = 0
+        for batch in jsonlines.batches(parts, Tally()):
+            rows = batch.rows
+            if first and rows:
+                first = False
+                total = int(rows[0][1].get("rows", -1))
+                rows = rows[1:]
+            numbered = [(number + at, row) for at, (_, row) in enumerate(rows, start=1)]
+            number += len(rows)
+            yield Batch(numbered, 0, number / total if total > 0 else 0.0)
+        self.partial = self.sample and (total > number or (total < 0 and number >= columnar.SAMPLE_ROWS))
+        self.about = max(total, number)
+
+    def _all(self, batches: Iterator[Batch]) -> Iterator[Reading]:
+        for batch in batches:
+            if batch.rows:
+                if self.examples is None:
+                    self._begin(batch)
+                self._take(batch)
+            share = int(100 * batch.done)
+            if share != self._told and share:
+                self._told = share
+                yield Step(f"reading {self.file.shown} {share}%")
+
+    def _begin(self, batch: Batch) -> None:
+        """Decide from the first examples in which form they are."""
+        rows = [row for _, row in batch.rows[:500]]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        self.layout = layout_of(rows, columns, self.file.asked)
+        self.examples = Examples(self.layout, self._tally, self._vocabulary)
+        self.kept = Kept()
+        self._contents = Contents(self._tally, self._special, self.layout.name in _IN_TURNS)
+        self._media = Media(self._tally, self._folders, columns)
+
+    def _take(self, batch: Batch) -> None:
+        """Take in the examples of a batch: this is what runs a million times."""
+        assert self.examples is not None
+        assert self.kept is not None
+        assert self._contents is not None
+        assert self._media is not None
+        self._shapes.note(batch)
+        self.examples.late = batch.offset >= FIRST_PART and self.format == "jsonl"
+        texts_of, keep, repeats, media = self.examples.texts, self.kept.note, self.repeats, self._media
+        turns = self.layout.column("messages") if self.layout.name in ("messages", "sharegpt") else ""
+        pictured = bool(media.columns) or "image" in str(batch.rows[0][1])[:4000]
+        texts: list[bytes] = []
+        lines: list[int] = []
+        for line, row in batch.rows:
+            text = texts_of(row, line)
+            size = len(text)
+            if size:
+                data = text.encode("utf-8", "replace")
+                texts.append(data)
+                lines.append(line)
+                repeats.add(mark_of(data), line)
+                if size >= self._longest:
+                    self._longest_count = self._longest_count + 1 if size == self._longest else 1
+                    self._longest = size
+            keep(line, row, size)
+            self._characters += size
+            if pictured:
+                media.look(row, row.get(turns), text, line)
+        self._rows += len(batch.rows)
+        self._contents.look(texts, lines)
+
+    def _facts(self, head: str) -> Iterator[Reading]:
+        path = self.file.shown
+        self.count = self._rows
+        self.columns = self._shapes.columns()
+        yield Fact(f"{head}.examples", self.count, path)
+        yield Fact(f"{head}.layout", self.layout.name, path)
+        yield Fact(f"{head}.columns", ", ".join(self.columns)[:300] or "none", path)
+        if self.partial:
+            self.about = self.about or self._estimate()
+            yield Fact(f"{head}.sampled", True, path)
+        for fact in self._more:
+            yield Fact(f"{head}.{fact.name}", fact.value, path)
+        yield from self._columns(head)
+        self._shapes.findings(self._tally, self.format == "jsonl")
+        self._repeated()
+        yield from self._of_examples(head)
+        yield from self._tally.facts(head, path, self.count)
+
+    def _estimate(self) -> int:
+        """How many examples the whole file has, if the rest is like the part that was read."""
+        read = min(3 * blocks.SAMPLE, self.size)
+        return round(self.count * self.size / read) if read else self.count
+
+    def _columns(self, head: str) -> Iterator[Reading]:
+        path, layout = self.file.shown, self.layout
+        if layout.absent and self.count:
+            yield Fact(f"{head}.column_absent", layout.absent, path)
+        if layout.misnamed and self.count:
+            yield Fact(f"{head}.column_misnamed", layout.misnamed, path)
+            yield Fact(f"{head}.column_meant", layout.meant, path)
+
+    def _repeated(self) -> None:
+        for line, first in self.repeats.twice():
+            self._tally.add("duplicates", line, f"line {line} repeats line {first}")
+
+    def _of_examples(self, head: str) -> Iterator[Reading]:
+        path = self.file.shown
+        if self.examples is None:
+            return
+        turns = self.examples.turns
+        if turns.roles:
+            yield Fact(f"{head}.roles", ", ".join(list(turns.roles)[:12]), path)
+        yes, no = self.examples.labels[True], self.examples.labels[False]
+        if yes or no:
+            yield Fact(f"{head}.labels_true", yes, path)
+            yield Fact(f"{head}.labels_false", no, path)
+        if self._longest_count >= _SAME_LENGTH:
+            yield Fact(f"{head}.longest_characters", self._longest, path)
+            yield Fact(f"{head}.longest_count", self._longest_count, path)
+
+
+_WITHOUT_PYARROW = (
+    "reading Parquet and Arrow files needs pyarrow: name the environment that trains with --python, "
+    "or pip install 'llmdoctor-cli[data]'"
+)
+
+
+def _head(path: str, handle: int, size: int) -> bytes:
+    """The first bytes, unpacked."""
+    try:
+        return blocks.stream_of(path, handle, size).read(kinds.HEAD)
+    except (OSError, ValueError):
+        return b"?"

@@ -54,14 +54,19 @@ class _Running(Struct, eq=False):
     doing: str = ""
     done: bool = False
 
+    @property
+    def shown(self) -> str:
+        """What a reader is told that is being read: the source's name, or its step where that tells how far it is."""
+        return self.doing if self.doing.endswith("%") else self.source.name
+
 
 def read_all(
     sources: Sequence[Source], progress: Callable[[list[str]], None] = lambda names: None, clock: float | None = None
 ) -> Iterator[Reading]:
     """Read all sources side by side; what they yield, as it comes, and an Unchecked for each that broke or was late.
 
-    `progress` is told the names of those that are still being read. `clock` is the longest time in seconds that all of
-    them together may take.
+    `progress` is told the names of those that are still being read; a step that ends with `%` stands in place of its
+    source's name. `clock` is the longest time in seconds that all of them together may take.
     """
     started = time.monotonic()
     latest = started + clock if clock is not None else float("inf")
@@ -70,7 +75,8 @@ def read_all(
     for child in running:
         selector.register(child.pipe, selectors.EVENT_READ, child)
     try:
-        progress([child.source.name for child in running])
+        told = [child.shown for child in running]
+        progress(told)
         while selector.get_map():
             nearest = min(key.data.deadline for key in selector.get_map().values())
             for key, _ in selector.select(max(nearest - time.monotonic(), 0)):
@@ -81,7 +87,10 @@ def read_all(
                 if one.done or late:
                     selector.unregister(one.pipe)
                     yield from _finish(one, late and not one.done)
-                    progress([key.data.source.name for key in selector.get_map().values()])
+            now = [key.data.shown for key in selector.get_map().values()]
+            if now != told:
+                told = now
+                progress(told)
     finally:
         for key in list(selector.get_map().values()):
             _end(key.data)

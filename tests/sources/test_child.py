@@ -146,6 +146,20 @@ def test_progress_is_told_what_is_still_being_read() -> None:
     assert [] == told[-1]
 
 
+def test_a_step_that_tells_how_far_it_is_stands_in_place_of_the_name() -> None:
+    """A source that takes long says how far it is, and its reader sees it; other steps stay unseen."""
+
+    def far() -> Iterator[Reading]:
+        yield Step("opening it")
+        yield Step("train.jsonl 37%")
+        yield SAID
+
+    told: list[list[str]] = []
+    list(read_all([Source("data", far, 20)], told.append))
+
+    assert [["data"], ["train.jsonl 37%"], []] == told
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.text(), st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans())), max_size=20)

@@ -150,7 +150,7 @@ class Read:
             share = int(100 * batch.done)
             if share != self._told and share:
                 self._told = share
-                yield Step(f"reading {self.file.shown} {share}%")
+                yield Step(f"{self.file.shown} {share}%")
 
     def _begin(self, batch: Batch) -> None:
         """Decide from the first examples in which form they are."""

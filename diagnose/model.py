@@ -250,7 +250,10 @@ class Symptom(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """One diagnosis: a cause in plain words, its proof, why it happens, the ways out, and what it explains."""
+    """One diagnosis: a cause in plain words, its proof, why it happens, the ways out, and what it explains.
+
+    `about` is the title without the values of this case, the same wherever the rule is told.
+    """
 
     rule: str
     title: str
@@ -271,6 +274,7 @@ class Cause(Struct, frozen=True):
     unknown: tuple[str, ...] = ()
     study: Study | None = None
     references: tuple[str, ...] = ()
+    about: str = ""
 
 
 class Recognised(Struct, frozen=True):
@@ -303,10 +307,18 @@ class Area(Struct, frozen=True):
     rules: tuple[str, ...] = ()
 
 
+class Accepted(Struct, frozen=True):
+    """A cause that a project knows of and accepts: by its baseline, or by its settings, which give a reason."""
+
+    cause: Cause
+    by: Literal["baseline", "ignore"]
+    reason: str = ""
+
+
 class Diagnosis(Struct, frozen=True):
     """The answer: causes in order (the first is the root cause), facts read, what was not checked, what to get next.
 
-    `areas` is the checklist of a machine; empty if only texts were read.
+    `areas` is the checklist of a machine; empty if only texts were read. `accepted` are causes that do not count.
     """
 
     version: str
@@ -319,3 +331,4 @@ class Diagnosis(Struct, frozen=True):
     advice: tuple[Advice, ...] = ()
     unchecked: tuple[Unchecked, ...] = ()
     areas: tuple[Area, ...] = ()
+    accepted: tuple[Accepted, ...] = ()

@@ -13,7 +13,7 @@ from diagnose.predicate import Value, answer, parse
 from diagnose.ruleset import RuleSet
 from diagnose.sources.stack import culprit
 from diagnose.taxonomy import Taxonomy
-from diagnose.template import render, render_command
+from diagnose.template import render, render_command, render_general
 
 MOST_EVIDENCE = 6
 MOST_SYMPTOMS = 20
@@ -45,6 +45,7 @@ def told(rules: RuleSet, case: Case, node: Node) -> Cause:
         unknown=finding.unknown,
         study=rules.study(symptom) if finding.certainty == "possible" or rule.symptom_only else None,
         references=rule.references,
+        about=render_general(rule.title),
     )
 
 

@@ -113,10 +113,11 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 
 def run_doctor(
-    home: Path, *arguments: str | bytes, text: bytes = b"", **changes: str
+    home: Path, *arguments: str | bytes, text: bytes = b"", folder: Path | None = None, **changes: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `llmdoctor` of an installation in a process of its own."""
+    """Run `llmdoctor` of an installation in a process of its own, in the installation's folder or another one."""
     command = [sys.executable, "-m", "diagnose", *arguments]
-    return subprocess.run(
-        command, cwd=home, env=environment(home, **changes), input=text, capture_output=True, timeout=300
-    )
+    environ = environment(home, **changes)
+    if folder is not None:
+        environ["PYTHONPATH"] = str(home)
+    return subprocess.run(command, cwd=folder or home, env=environ, input=text, capture_output=True, timeout=300)

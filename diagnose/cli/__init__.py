@@ -18,6 +18,9 @@ __all__ = ["main"]
 TAKE_COMMANDS = ("check", "collect", "run")
 """The commands that take a launch command after `--`; it is cut off before options are looked for."""
 
+INTERRUPTS_IGNORED = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+"""Whether we were started with Ctrl-C ignored, as what a script puts into the background is; a command of `run` is then too."""
+
 
 class _Stopped(BaseException):
     """Ctrl-C. Not KeyboardInterrupt, which Typer would turn into exit code 1: "something was found"."""
@@ -52,8 +55,9 @@ def _run(words: list[str]) -> int:
 
         return run(words[1:], None, [])
     if words == ["check"] or (words[:2] == ["check", "--python"] and len(words) == 3):
-        from diagnose.cli.check import Target, Wanted
+        from diagnose.cli.check import Target
         from diagnose.cli.check import run as check
+        from diagnose.cli.report import Wanted
 
         return check(Target(python="".join(words[2:])), Wanted(), [])
     from diagnose.cli.app import app

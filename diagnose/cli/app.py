@@ -243,7 +243,8 @@ def check(
     rules: RulesOption = None,
 ) -> None:
     """See whether model, launch command, GPUs, machine and packages fit."""
-    from diagnose.cli.check import Target, Wanted, run
+    from diagnose.cli.check import Target, run
+    from diagnose.cli.report import Wanted
 
     target = Target(
         python,

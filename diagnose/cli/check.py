@@ -8,15 +8,16 @@ from collections.abc import Callable
 from functools import cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from diagnose import ruleset
-from diagnose.causes import diagnose
-from diagnose.cli.diagnose import exit_code, print_diagnosis
+from diagnose import project, ruleset
+from diagnose.cli import paths
+from diagnose.cli.report import Wanted, check_wanted, finish, judged, warn_of_unknown
 from diagnose.collect import completed
 from diagnose.errors import InputError
-from diagnose.match import match
 from diagnose.model import Case
 from diagnose.places import working_folder
+from diagnose.project import Project
 from diagnose.ruleset import RuleSet
 
 
@@ -42,14 +43,29 @@ class Target(Struct, frozen=True):
     machine: bool = True
 
 
-def run(target: Target, format_name: str, fail_on: str, rule_folders: list[str]) -> int:
-    """Check and print; the exit code tells whether something at or above the threshold was found."""
-    rules = cache(lambda: ruleset.load(rule_folders))
+def run(target: Target, wanted: Wanted, rule_folders: list[str]) -> int:
+    """Check and report; the exit code tells whether something at or above the threshold was found."""
+    settings = project.find(working_folder())
+    baseline = check_wanted(wanted, settings)
+    target = _by_settings(target, settings)
+    rules = cache(lambda: ruleset.load([*rule_folders, *(settings.inside(path) for path in settings.rules)]))
     case = case_of(rules, target)
-    diagnosis = diagnose(rules(), case, match(rules(), case))
-    print_diagnosis(diagnosis, format_name)
+    warn_of_unknown(rules(), settings)
+    code = finish(judged(rules(), case, settings, baseline), wanted, settings)
     _complain(target, case)
-    return exit_code(diagnosis, fail_on)
+    return code
+
+
+def _by_settings(target: Target, settings: Project) -> Target:
+    """What the project's settings name, where the command line names nothing."""
+    if target.case:
+        return target
+    if not target.wanted and settings.engines:
+        target = replace(target, wanted=settings.engines[0])
+    if settings.paths and not (target.model or target.command or target.files or target.configs or target.data):
+        found = paths.sort_out([settings.inside(path) for path in settings.paths], settings.file)
+        target = replace(target, model=found.model, files=found.files, configs=found.configs, data=found.data)
+    return target
 
 
 def collect(target: Target, output: str, keep: list[str]) -> int:
@@ -132,9 +148,18 @@ class _Progress:
         return self._show if self._shown else lambda names: None
 
     def _show(self, names: list[str]) -> None:
-        text = f"reading {', '.join(names)} …" if names else ""
+        text = f"reading {', '.join(map(_bar, names))} …" if names else ""
         print(f"\r\033[K{text[:78]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _bar(name: str) -> str:
+    """A name that ends with a percentage, with a bar of it: `train.jsonl ━━━━━╌╌╌╌╌ 50%`."""
+    what, _, share = name.rpartition(" ")
+    if not what or not share.endswith("%") or not share[:-1].isdigit():
+        return name
+    done = min(int(share[:-1]), 100) // 10
+    return f"{what} {'━' * done}{'╌' * (10 - done)} {share}"

@@ -17,12 +17,13 @@ from diagnose.model import SEVERITIES, Diagnosis
 
 if TYPE_CHECKING:
     from diagnose.cli.check import Target
+    from diagnose.cli.report import Wanted
 
 
-def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str], machine: Target | None = None) -> int:
-    """Diagnose and print; the exit code tells whether something at or above the threshold was found.
+def run(logs: list[str], report: Wanted | None, rule_folders: list[str], machine: Target | None = None) -> int:
+    """Diagnose and report; the exit code tells whether something at or above the threshold was found.
 
-    `machine` is this machine (`--here`) or a case file: its facts join what the log tells.
+    Without `report` it is the text, on standard output. `machine` is this machine (`--here`) or a case file: its facts join what the log tells.
     """
     rules = ruleset.load(rule_folders)
     wanted = logs or ["-"]
@@ -33,8 +34,13 @@ def run(logs: list[str], format_name: str, fail_on: str, rule_folders: list[str]
 
         case = joined(case, case_of(lambda: rules, machine))
     diagnosis = diagnose(rules, case, match(rules, case))
-    print_diagnosis(diagnosis, format_name)
-    return exit_code(diagnosis, fail_on)
+    if report is None:
+        print_diagnosis(diagnosis, "text")
+        return exit_code(diagnosis, "error")
+    from diagnose.cli.report import finish
+    from diagnose.project import Project
+
+    return finish(diagnosis, report, Project())
 
 
 def exit_code(diagnosis: Diagnosis, fail_on: str) -> int:

@@ -7,7 +7,9 @@ from importlib import import_module
 
 from diagnose.model import Diagnosis
 
-FORMATS = {"text": "diagnose.formats.text", "json": "diagnose.formats.json", "markdown": "diagnose.formats.markdown"}
+FORMATS = {
+    name: f"diagnose.formats.{name}" for name in ("text", "json", "markdown", "sarif", "junit", "github", "gitlab")
+}
 
 
 def formatter(name: str) -> Callable[[Diagnosis], str]:

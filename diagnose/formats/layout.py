@@ -63,6 +63,9 @@ def _report(diagnosis: Diagnosis) -> Iterator[Styled]:
         yield from _cause(first, several)
         if rest:
             yield from _others(rest, several, "Also found")
+    if diagnosis.accepted:
+        yield from wrapped("faint", accepted_told(diagnosis), "", "  ")
+        yield Styled("prose", "")
     yield from _next(diagnosis.advice)
     if diagnosis.unchecked:
         yield Styled("head", "Not checked")
@@ -113,6 +116,15 @@ def _cause(cause: Cause, several: bool) -> Iterator[Styled]:
         yield from _study(cause.study)
 
 
+def accepted_told(diagnosis: Diagnosis) -> str:
+    """What the project accepts, in a sentence: how much by its baseline, and each rule that it ignores with the reason."""
+    known = sum(item.by == "baseline" for item in diagnosis.accepted)
+    told = [f"{known} known to the baseline"] if known else []
+    reasons = {item.cause.rule: item.reason for item in diagnosis.accepted if item.by == "ignore"}
+    told += [f"{rule} ignored ({reason})" for rule, reason in reasons.items()]
+    return f"Accepted: {'; '.join(told)}"
+
+
 def _counted(cause: Cause) -> list[str]:
     return [*([f"seen {cause.seen:,} times"] if cause.seen > 1 else []), *ranks_told(cause.ranks)]
 
@@ -154,12 +166,19 @@ def _quote(item: Evidence, following: Evidence | None, several: bool) -> Iterato
         yield Styled("quote", f"  {_shorten(item.text, 300)}")
         source = (item.origin, item.line)
         if item.origin and (following is None or source != (following.origin, following.line)):
-            yield Styled("faint", f"    from {item.origin}{f', line {item.line}' if item.line else ''}")
+            yield Styled("faint", f"    from {origin_of(item)}")
         return
     place = f"{item.origin}:{item.line}" if several or item.origin != "-" else f"line {item.line}"
     yield Styled("faint", f"  {place}")
     for row in item.text.split("\n")[:3]:
         yield Styled("quote", f"    {_shorten(row.strip(), 300)}")
+
+
+def origin_of(item: Evidence) -> str:
+    """Where a fact was read: a setting's place as an editor opens it (file:line:column), or the file and line in words."""
+    if item.column:
+        return f"{item.origin}:{item.line}:{item.column}"
+    return f"{item.origin}, line {item.line}" if item.line else item.origin
 
 
 def _shorten(text: str, most: int) -> str:

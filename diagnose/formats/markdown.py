@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from diagnose.formats.layout import MARKS, MOST_WHOLE, ranges, ranks_told, visible
+from diagnose.formats.layout import MARKS, MOST_WHOLE, accepted_told, origin_of, ranges, ranks_told, visible
 from diagnose.model import Area, Cause, Diagnosis, Evidence
 
 _CODE_SPAN = re.compile(r"((?<!`)(`{1,20})(?!`).{1,2000}?(?<!`)\2(?!`))")
@@ -38,6 +38,9 @@ def _document(diagnosis: Diagnosis) -> Iterator[str]:
         for item in diagnosis.recognised:
             where = f", raised at {_code(item.frame)}" if item.frame else ""
             yield f"- line {item.line}: {_code(item.text)}{where}"
+        yield ""
+    if diagnosis.accepted:
+        yield plain(accepted_told(diagnosis))
         yield ""
     if diagnosis.advice:
         yield "#### What would settle it"
@@ -100,6 +103,8 @@ def _evidence(evidence: tuple[Evidence, ...]) -> Iterator[str]:
         yield (
             f"{plain(item.origin) if item.origin != '-' else 'input'}, line {item.line}:"
             if item.role != "fact"
+            else f"{plain(origin_of(item))}:"
+            if item.column
             else "known:"
         )
         yield from _fenced(item.text, "")

@@ -1,0 +1,125 @@
+"""Where a report goes and what the exit code says: formats, files, the job summary, baseline and threshold."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from diagnose import accept, project
+from diagnose.causes import diagnose
+from diagnose.cli.diagnose import exit_code, print_diagnosis
+from diagnose.errors import InputError
+from diagnose.formats import formatter
+from diagnose.match import match
+from diagnose.model import SEVERITIES, Case, Diagnosis
+from diagnose.project import Project
+from diagnose.ruleset import RuleSet
+
+SUFFIXES = {".sarif": "sarif", ".xml": "junit", ".md": "markdown", ".json": "json", ".txt": "text"}
+"""The format of a file, where none is named."""
+
+
+class Wanted(Struct, frozen=True):
+    """What the command line says of the report; empty texts leave it to the project's settings, or to the defaults.
+
+    `update` writes the baseline rather than to hold the findings against it.
+    """
+
+    format: str = ""
+    output: str = ""
+    fail_on: str = ""
+    baseline: str = ""
+    update: bool = False
+
+
+def check_wanted(wanted: Wanted, settings: Project) -> Mapping[str, Sequence[str]]:
+    """The baseline that holds. Raises InputError before anything is read, if the report cannot be written as wanted."""
+    if wanted.output:
+        folder = os.path.dirname(wanted.output) or "."
+        if os.path.isdir(wanted.output) or not os.path.isdir(folder):
+            why = "it is a folder" if os.path.isdir(wanted.output) else f"there is no folder {folder}"
+            raise InputError(f"--output {wanted.output}: {why}")
+    path = baseline_path(wanted, settings)
+    if wanted.update and not path:
+        raise InputError("--update-baseline: name the file with --baseline, or in the project's settings")
+    if not path or (wanted.update and not os.path.exists(path)):
+        return {}
+    return accept.read_baseline(path)
+
+
+def baseline_path(wanted: Wanted, settings: Project) -> str:
+    """The baseline that the command line names, else the project's."""
+    return wanted.baseline or (settings.inside(settings.baseline) if settings.baseline else "")
+
+
+def judged(rules: RuleSet, case: Case, settings: Project, baseline: Mapping[str, Sequence[str]]) -> Diagnosis:
+    """What the rules say of a case, without what the project does not count."""
+    found = match(rules, case)
+    families = {finding.rule.id: finding.rule.family for finding in found}
+    diagnosis = diagnose(rules, case, accept.selected(found, settings))
+    return accept.apply(diagnosis, families, settings, baseline)
+
+
+def warn_of_unknown(rules: RuleSet, settings: Project) -> None:
+    """Say which names in select and ignore no rule has: a rule was renamed, or the name is misspelt."""
+    if not settings.select and not settings.ignore:
+        return
+    known = {rule_id: rule.family for rule_id in rules.ids if (rule := rules.find(rule_id)) is not None}
+    for key, patterns in (("select", settings.select), ("ignore", settings.ignore)):
+        for name in project.unknown(patterns, known):
+            print(f"llmdoctor: {settings.file}: {key}: no rule or family is named {name}", file=sys.stderr)
+
+
+def finish(diagnosis: Diagnosis, wanted: Wanted, settings: Project) -> int:
+    """Write the report where it is wanted; the exit code. Raises InputError if a file cannot be written."""
+    name = wanted.format or SUFFIXES.get(os.path.splitext(wanted.output)[1].lower(), "text")
+    if wanted.update:
+        _write(baseline_path(wanted, settings), accept.baseline_text(diagnosis))
+        print(f"{baseline_path(wanted, settings)}: {len(diagnosis.diagnoses)} findings accepted", file=sys.stderr)
+    if wanted.output:
+        _write(wanted.output, formatter(name)(diagnosis))
+        print_diagnosis(diagnosis, "text")
+        print(f"{wanted.output}: {counted(diagnosis)}", file=sys.stderr)
+    else:
+        print_diagnosis(diagnosis, name)
+    if name == "github":
+        _summarise(diagnosis)
+    if wanted.update:
+        return 0
+    return exit_code(diagnosis, wanted.fail_on or settings.fail_on or "error")
+
+
+def counted(diagnosis: Diagnosis) -> str:
+    """How much was found, in words: 2 errors, 1 warning."""
+    counts = [(name, sum(cause.severity == name for cause in diagnosis.diagnoses)) for name in SEVERITIES]
+    return ", ".join(f"{number} {name}{'s' if number != 1 else ''}" for name, number in counts if number) or "nothing"
+
+
+def _summarise(diagnosis: Diagnosis) -> None:
+    """The job summary of GitHub Actions: the report in Markdown, where the runner names a file for it."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY", "")
+    if not path:
+        return
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("## llmdoctor\n\n" + formatter("markdown")(diagnosis))
+    except OSError as error:
+        print(f"llmdoctor: the job summary cannot be written: {path}: {error.strerror}", file=sys.stderr)
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file whole or not at all: one that is there stays as it was, if there is no room."""
+    beside = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(beside, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+        os.replace(beside, path)
+    except OSError as error:
+        try:
+            os.unlink(beside)
+        except OSError:
+            pass
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 from rich.text import Text
 
@@ -27,3 +29,12 @@ def show(diagnosis: Diagnosis) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for line in lines(diagnosis):
         console.print(Text(line.text, style=STYLES[line.role]))
+
+
+def coloured(diagnosis: Diagnosis) -> str:
+    """The report as a text with the marks of colours, for a terminal that is not standard output."""
+    made = StringIO()
+    console = Console(file=made, force_terminal=True, highlight=False, soft_wrap=True)
+    for line in lines(diagnosis):
+        console.print(Text(line.text, style=STYLES[line.role]))
+    return made.getvalue()

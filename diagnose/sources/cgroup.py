@@ -26,13 +26,15 @@ class Memory(Struct, frozen=True):
     """The memory limits that hold for this process, in bytes; None where there is none or it is not told.
 
     `limit` is the smallest of all levels, `free` the least room that a level has left (what the kernel can take back
-    from its file cache counts as free), `kills` how often the out-of-memory killer struck in the group.
+    from its file cache counts as free), `kills` how often the out-of-memory killer struck in the group, `hits` how often
+    its limit was met.
     """
 
     limit: int | None = None
     used: int | None = None
     free: int | None = None
     kills: int | None = None
+    hits: int | None = None
 
 
 def version(root: str) -> str:
@@ -41,9 +43,9 @@ def version(root: str) -> str:
     return str(group.version) if group else "none"
 
 
-def find(root: str, controller: str) -> Group | None:
-    """Where a controller's files for this process lie, or None if there are none."""
-    paths = _paths(proc.text(root, "/proc/self/cgroup") or "")
+def find(root: str, controller: str, process: str = "self") -> Group | None:
+    """Where a controller's files for a process (by its number; else this one) lie, or None if there are none."""
+    paths = _paths(proc.text(root, f"/proc/{process}/cgroup") or "")
     mounts = list(_mounts(proc.text(root, "/proc/self/mountinfo") or ""))
     for kind, options, top, point in mounts:
         if kind == "cgroup" and controller in options and controller in paths:
@@ -105,8 +107,11 @@ def _levels(root: str, top: str, point: str, path: str) -> tuple[str, ...]:
 def memory(root: str) -> Memory | None:
     """What the memory controller says, or None if there is none."""
     group = find(root, "memory")
-    if group is None:
-        return None
+    return memory_in(root, group) if group is not None else None
+
+
+def memory_in(root: str, group: Group) -> Memory:
+    """What the memory controller says of one group."""
     limits: list[int] = []
     room: list[int] = []
     for folder in group.folders:
@@ -122,6 +127,7 @@ def memory(root: str) -> Memory | None:
         _used(root, own, group.version),
         min(room) if room else None,
         _kills(root, own, group.version),
+        _hits(root, own, group.version),
     )
 
 
@@ -148,6 +154,12 @@ def _used(root: str, folder: str, version: int) -> int | None:
 def _kills(root: str, folder: str, version: int) -> int | None:
     name = "memory.events" if version == 2 else "memory.oom_control"
     return proc.whole(proc.fields(proc.text(root, f"{folder}/{name}") or "", " ").get("oom_kill", ""))
+
+
+def _hits(root: str, folder: str, version: int) -> int | None:
+    if version == 1:
+        return proc.number(root, f"{folder}/memory.failcnt")
+    return proc.whole(proc.fields(proc.text(root, f"{folder}/memory.events") or "", " ").get("max", ""))
 
 
 def cpu_quota(root: str) -> float | None:

@@ -130,6 +130,56 @@ def read(
         yield Output("kernel log", text)
 
 
+def newest(root: str = "/") -> float | None:
+    """The time of the newest message of the log; None if it may not be read. What comes later came after now."""
+    _, records, _ = _log(root, {}, proc.output if root == "/" else None)
+    return max((record.time for record in records), default=0.0) if records is not None else None
+
+
+class Kill(Struct, frozen=True):
+    """The out-of-memory killer ended a process: its number as the machine counts, and what the log tells of it."""
+
+    pid: int
+    process: str
+    scope: str
+    memory: int
+    cgroup: str
+
+
+class Fault(Struct, frozen=True):
+    """The NVIDIA driver reported a fault: its code, GPU, and the process it names (pid 0: none)."""
+
+    code: str
+    gpu: str
+    pid: int
+    process: str
+
+
+def since(time: float, root: str = "/") -> tuple[list[Kill], list[Fault]] | None:
+    """What the killer did and what GPUs reported after the message with this time; None if the log may not be read."""
+    _, records, _ = _log(root, {}, proc.output if root == "/" else None)
+    if records is None:
+        return None
+    kills: list[Kill] = []
+    faults: list[Fault] = []
+    group: dict[str, str] = {}
+    for record in records:
+        if record.time <= time or not _QUICK.search(record.text):
+            continue
+        constraint, kill, fault = (pattern.search(record.text) for pattern in (_CONSTRAINT, _KILL, _XID))
+        if constraint:
+            group[constraint["pid"]] = constraint["cgroup"] or ""
+        elif kill:
+            memory = sum(int(size) * 1024 for size in _RESIDENT.findall(record.text))
+            scope = "cgroup" if kill["scope"].startswith("Memory cgroup") else "machine"
+            kills.append(Kill(int(kill["pid"]), kill["process"], scope, memory, group.get(kill["pid"], "")))
+        elif fault:
+            pid = fault["pid"] or ""
+            name = (fault["name"] or "").strip("'")
+            faults.append(Fault(str(int(fault["code"])), fault["gpu"], int(pid) if pid.isdigit() else 0, name))
+    return kills[-100:], faults[-100:]
+
+
 class _Findings:
     """Collects what the log's records tell."""
 

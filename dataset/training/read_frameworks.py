@@ -245,7 +245,7 @@ _CLASSES = "DeepSpeed\\w+Config|TensorBoardConfig|WandbConfig|CSVConfig|CometCon
 _ROOTS = ("param_dict", "_param_dict")
 _PARTS = ("config", "parameter_dict", "config_dict", "ds_config")
 _OF_THE_WHOLE = re.compile(
-    r"deepspeed\.(?:runtime\.(?:config|precision_config|activation_checkpointing\.config|swap_tensor\.aio_config|tensor_parallel\.config"
+    r"deepspeed\.(?:runtime\.(?:config|precision_config|activation_checkpointing\.config|swap_tensor\.aio_config|compiler|tensor_parallel\.config"
     r"|bf16_optimizer|model_checkpointing\.config)|(?:monitor|comm|profiling|autotuning|nebula|compile|datastates)\.config)"
 )
 """The modules that are given the whole configuration; others read parts of it."""
@@ -257,7 +257,9 @@ def deepspeed(tree: Tree) -> dict[str, Schema]:
     models: dict[str, Schema] = {}
     top: dict[str, Field] = {}
     constants = _constants(tree)
-    for module in _modules(tree, r"deepspeed/(?!module_inject|inference|linear|ops/).*(?:config|constants).*\.py"):
+    for module in _modules(
+        tree, r"deepspeed/(?!module_inject|inference|linear|ops/).*(?:config|constants|compiler).*\.py"
+    ):
         loose = _OF_THE_WHOLE.fullmatch(module.name) is None
         for key in keys_read(module.tree, tree, module, _PARTS, constants):
             top.setdefault(key, Field(key, loose=True))
@@ -351,8 +353,9 @@ def axolotl(tree: Tree) -> dict[str, Schema]:
     for module in _modules(tree, r"axolotl/utils/(?:schemas|config)/.*"):
         for key in keys_read(module.tree, tree, module, {"data", "cfg", "config", "values"}):
             fields.setdefault(key, Field(key))
-        for key in _attributes(module.tree, "cfg"):
-            fields.setdefault(key, Field(key))
+    for text in tree.texts.values():
+        for key in re.findall(r"\bcfg\.([a-z]\w*)|\bcfg\.get\([\"'](\w+)", text):
+            fields.setdefault(key[0] or key[1], Field(key[0] or key[1], loose=True))
     _refused(tree, fields)
     found = {"axolotl": Schema("axolotl", fields, "", schema.unknown)}
     wanted = [field.schema for field in fields.values() if field.schema]
@@ -363,15 +366,6 @@ def axolotl(tree: Tree) -> dict[str, Schema]:
             found[name] = reader.schema(*inner, "ignores")
             wanted += [field.schema for field in found[name].fields.values() if field.schema]
     return found
-
-
-def _attributes(body: ast.AST, name: str) -> list[str]:
-    """`cfg.x` → x."""
-    return [
-        node.attr
-        for node in ast.walk(body)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
-    ]
 
 
 def _refused(tree: Tree, fields: dict[str, Field]) -> None:
@@ -475,18 +469,16 @@ PACKAGES: dict[str, Package] = {
     ),
     "deepspeed": Package(
         "0.13.5",
-        re.compile(r"deepspeed/(?:.*config.*|.*constants.*|.*schemas?/.*)\.py"),
+        re.compile(r"deepspeed/(?:.*config.*|.*constants.*|runtime/compiler)\.py"),
         deepspeed,
         "runtime/config.py, runtime/constants.py, */config.py",
         True,
     ),
     "axolotl": Package(
         "0.4.0",
-        re.compile(
-            r"(?:src/)?axolotl/(?:utils/(?:schemas|config)/.*|integrations/.*args.*|integrations/.*config.*|prompt_strategies/[^/]*)\.py"
-        ),
+        re.compile(r"(?:src/)?axolotl/.*\.py"),
         axolotl,
-        "utils/schemas/*.py, utils/config/models/input/*, integrations/*/args.py",
+        "utils/schemas/*.py, utils/config/models/input/*, integrations/*/args.py; what its code reads of cfg",
         True,
     ),
     "llamafactory": Package(

@@ -16,7 +16,7 @@ ENUMS = ("Enum", "ExplicitEnum", "StrEnum", "IntEnum", "BaseEnum", "EnumWithCont
 _WORDS = {"int": "number", "float": "number", "bool": "flag", "str": "text", "dict": "mapping"}
 _DEPRECATED = re.compile(
     # `using X for `key` is deprecated` is about a value
-    r"(?<!for )[`'\"](?:--)?(\w+)[`'\"]?\s+(?:(?:argument|parameter|option|keyword|flag|config|field)s?\s+)?(?:is|are|was|has been)\s+(?:now\s+)?deprecated"
+    r"(?<!for )(?<!in )[`'\"](?:--)?(\w+)[`'\"]?\s+(?:(?:argument|parameter|option|keyword|flag|config|field)s?\s+)?(?:is|are|was|has been)\s+(?:now\s+)?deprecated"
 )
 _INSTEAD = re.compile(
     r"(?:[Uu]se|in favou?r of|[Rr]eplaced by|[Rr]enamed to|superseded by)\s+(?:the\s+)?(?:[`'\"])?(?:--)?([a-z]\w*_\w+|[a-z]\w+(?=[`'\"]))(?![.(\w])"
@@ -66,6 +66,9 @@ class Reader:
         """A dataclass or pydantic model with all that it inherits inside the package."""
         fields: dict[str, Field] = {}
         base, extra = "", ""
+        by_name = any(
+            re.search("populat(?:e|ion)_by_(?:field_)?name", ast.dump(one)) for _, one in self.tree.bases(module, node)
+        )
         for inner, one in self.tree.bases(module, node):
             extra = _extra(one) or extra
             base = self._foreign(inner, one) or base
@@ -73,10 +76,14 @@ class Reader:
                 field = self._field(inner, statement)
                 if field is not None:
                     fields[field.key] = field
+                    if by_name and isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                        fields[statement.target.id] = field._replace(key=statement.target.id)
                 elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                     fields.pop(statement.target.id, None)
         for inner, one in self.tree.bases(module, node):
             self._converted(inner, one, fields)
+            for name in _prepared(one) & fields.keys():
+                fields[name] = fields[name]._replace(choices=(), checked="")
             _messages(self.tree, inner, one, fields)
         return Schema(node.name, fields, base, {"forbid": "refuses", "allow": "ignores"}.get(extra, unknown))
 
@@ -265,6 +272,19 @@ def _extra(node: ast.ClassDef) -> str:
                     value = inner.value
                     return str(value.value) if isinstance(value, ast.Constant) else last_name(value)
     return ""
+
+
+def _prepared(node: ast.ClassDef) -> set[str]:
+    """The keys whose values a pydantic validator changes before they are looked at."""
+    found: set[str] = set()
+    for method in node.body:
+        for call in method.decorator_list if isinstance(method, ast.FunctionDef) else ():
+            if isinstance(call, ast.Call) and last_name(call.func) in ("field_validator", "validator"):
+                words = {word.arg: word.value for word in call.keywords}
+                mode = words.get("mode") or words.get("pre")
+                if isinstance(mode, ast.Constant) and mode.value in ("before", "wrap", True):
+                    found |= {str(item.value) for item in call.args if isinstance(item, ast.Constant)}
+    return found
 
 
 def _messages(tree: Tree, module: Module, node: ast.ClassDef, fields: dict[str, Field]) -> None:

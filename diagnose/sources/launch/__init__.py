@@ -30,19 +30,24 @@ def read(command: Sequence[str], files: Sequence[str], environ: Mapping[str, str
 
 
 def text(source: str, environ: Mapping[str, str], folder: str, origin: str = ORIGIN) -> Iterator[Reading]:
-    """Read a text for a shell: the first command in it that starts an engine, or something that starts one."""
-    from diagnose.sources.launch import around
+    """Read a text for a shell: the first command in it that starts an engine, or something that starts one; else a training."""
+    from diagnose.sources.launch import around, trainings
 
     script = shell.parse(source, environ)
     yield from _problems(script.problems, origin)
     known: dict[str, Word] = {}
+    found: list[tuple[int, dict[str, Word]]] = []
     for number, one in enumerate(script.commands):
         known.update(programs.exported(one))
         assigned = {**known, **dict(one.assigned)}
         words = programs.unwrapped(one.words, assigned)
-        launch = programs.resolve(one.words, assigned, environ)
-        if launch is None and not around.is_around(words):
-            continue
+        if programs.resolve(one.words, assigned, environ) is not None or around.is_around(words):
+            found = [(number, assigned)]
+            break
+        if trainings.resolve(one.words, dict(assigned), environ) is not None:
+            found.append((number, assigned))
+    for number, assigned in found[-1:]:
+        one = script.commands[number]
         yield from _cut_off(script.commands[number + 1 : number + 2], one, origin)
         yield from command_words(one.words, assigned, environ, folder, origin)
         return
@@ -94,7 +99,7 @@ def command_words(
     inside: bool = False,
 ) -> Iterator[Reading]:
     """Like `command`, for words that know their places."""
-    from diagnose.sources.launch import around, engine
+    from diagnose.sources.launch import around, engine, trainings
 
     given = dict(assigned)
     bare = programs.unwrapped(words, given)
@@ -103,6 +108,10 @@ def command_words(
         return
     launch: Launch | None = programs.resolve(words, assigned, environ)
     if launch is None:
+        training = trainings.resolve(words, given, environ)
+        if training is not None:
+            yield from trainings.read(training, given, environ, folder, origin, inside)
+            return
         named = words[0].text[:80] if words else ""
         yield Unchecked("launch command", f"{named or 'an empty command'} starts no engine or launcher that is known")
         return

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from diagnose.model import Fact, Reading, Unchecked
 from diagnose.sources import yamlfile
-from diagnose.sources.launch import compose, docker, docker_call, kubernetes, launchers, programs
+from diagnose.sources.launch import compose, docker, docker_call, kubernetes, launchers, programs, trainings
 from diagnose.sources.launch.inside import Inside, located
 from diagnose.sources.launch.shell import Word
 
@@ -96,6 +96,8 @@ def command(
         inside = yield from launchers.read(words, assigned, known, folder, origin)
         if inside is None or not (is_around(inside.words) or programs.resolve(inside.words, assigned)):
             yield from _launcher_alone(words, assigned, known, folder, origin)
+            if inside is not None:
+                yield from _launched(inside, known, folder)
             return
     if inside is not None:
         yield from _within(inside, known, folder, deep)
@@ -110,6 +112,14 @@ def _launcher_alone(
     name, options = launchers.own_words(words)
     launch = programs.Launch(name, "", options, dict(assigned))
     yield from engine.read(launch, environ, folder, origin, False)
+
+
+def _launched(inside: Inside, environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
+    """The training that a launcher starts."""
+    given = dict(inside.environ)
+    training = trainings.resolve(inside.words, given, environ)
+    if training is not None:
+        yield from trainings.read(training, given, environ, folder, inside.origin, inside.contained, launched=True)
 
 
 def _within(inside: Inside, environ: Mapping[str, str], folder: str, deep: int) -> Iterator[Reading]:

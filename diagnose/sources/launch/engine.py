@@ -34,7 +34,7 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
     if launch.engine:
         yield Fact("engine.name", launch.engine, origin)
     yield Fact("launch.contained", inside, origin)
-    yield from _assigned(launch, origin)
+    yield from assigned(launch, origin)
     told = arguments.read(launch.words, table)
     given = list(told.given)
     for reading in _from_files(launch, given, table, folder, origin, inside):
@@ -51,7 +51,7 @@ def read(launch: Launch, environ: Mapping[str, str], folder: str, origin: str, i
     yield from _adapters(given, folder, origin, inside)
     if not inside:
         yield from _paths(given, folder, origin)
-        yield from _interpreter(launch, folder, origin)
+        yield from interpreter(launch, folder, origin)
         yield from _port(given, launch, environ, origin)
     yield from _open(given, launch, environ, origin)
 
@@ -69,7 +69,7 @@ def _more(launch: Launch, others: Sequence[Stray], given: Sequence[Given]) -> bo
     return any(not stray.word.known for stray in rest) or any(not one.known and len(one.values) > 1 for one in given)
 
 
-def _assigned(launch: Launch, origin: str) -> Iterator[Reading]:
+def assigned(launch: Launch, origin: str) -> Iterator[Reading]:
     """The variables set for the command. Names that nobody here knows are told too, their values are not."""
     for name, word in sorted(launch.assigned.items())[:200]:
         if word.known and re.fullmatch(r"[A-Za-z_]\w{0,100}", name, re.ASCII):
@@ -302,7 +302,7 @@ def there(path: str) -> bool | None:
     return True
 
 
-def _interpreter(launch: Launch, folder: str, origin: str) -> Iterator[Reading]:
+def interpreter(launch: Launch, folder: str, origin: str) -> Iterator[Reading]:
     """The Python that the command names by its path, itself or through a program beside it."""
     path = launch.path
     if "/" not in path:

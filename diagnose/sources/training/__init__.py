@@ -10,17 +10,20 @@ from msgspec.structs import replace
 
 from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import jsonfile
-from diagnose.sources.training import documents, kinds, script
-from diagnose.sources.training.given import LONGEST, given
+from diagnose.sources.training import command, documents, kinds, script
+from diagnose.sources.training.classes import Reads
+from diagnose.sources.training.given import LONGEST, Setting, given
 from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.training.script import Script
+from diagnose.sources.yamlfile import Node
 
 __all__ = ["read"]
 
 WHAT = "training configuration"
 DATA = "data"
 SCRIPT = "script"
+_ENDINGS = (".yaml", ".yml", ".json")
 MOST_SCRIPT_BYTES = 1 << 20
 MOST_FILES = 32
 """How many files are read, those that others refer to among them."""
@@ -42,42 +45,108 @@ def read(
     files: Sequence[str], environ: Mapping[str, str], folder: str, launched: Mapping[str, Fact] | None = None
 ) -> Iterator[Reading]:
     """Read the configuration files named and those they refer to. `launched` are the facts of the launch command, if any."""
-    waiting = [_File(path) for path in files]
-    seen: set[str] = set()
-    parts: list[tuple[int, Parsed]] = []
-    number = 0
-    while waiting and number < MOST_FILES:
-        file = waiting.pop(0)
-        whole = _where(file, folder)
+    yield from _Training(files, folder, launched or {}).read()
+
+
+class _Training:
+    """One training: the files that are yet to be read, and what those that were read say."""
+
+    def __init__(self, files: Sequence[str], folder: str, launched: Mapping[str, Fact]) -> None:
+        self._folder = folder
+        self._waiting = [_File(path) for path in files]
+        self._seen: set[str] = set()
+        self._parts: list[tuple[int, Parsed]] = []
+        self._number = 0
+        self._command = command.of(launched)
+        self._script = Script()
+        self._overlaid = ""
+        self._reads: Reads | None = None
+        self._accelerate = launched.get("deploy.config")
+
+    def read(self) -> Iterator[Reading]:
+        if self._command is not None:
+            self._of_command(self._command)
+        if self._accelerate is not None:
+            fact = self._accelerate
+            setting = Setting(
+                kinds.UNKNOWN, fact.key or "--config_file", fact.value, fact.origin, fact.line, fact.column
+            )
+            self._waiting.append(
+                _File(str(fact.value), "accelerate", Reference(str(fact.value), "accelerate", setting))
+            )
+        while self._waiting and self._number < MOST_FILES:
+            yield from self._file(self._waiting.pop(0))
+        if self._command is not None and not self._overlaid:
+            parsed = command.alone(self._command, self._reads)
+            if parsed is not None:
+                self._keep("command", parsed)
+                while self._waiting and self._number < MOST_FILES:
+                    yield from self._file(self._waiting.pop(0))
+        yield from _facts(self._parts)
+
+    def _of_command(self, given: command.Command) -> None:
+        """The files that the command names; what it reads is told by the script, where that is here."""
+        if given.contained:
+            self._reads = command.reads(given, self._script)
+            return
+        if given.script:
+            path = os.path.join(self._folder, given.script)
+            self._script = _script(path, given.script)[1]
+            setting = Setting(kinds.UNKNOWN, "script", given.script, command.ORIGIN, 0)
+            self._waiting.append(_File(given.script, SCRIPT, Reference(given.script, SCRIPT, setting)))
+        self._reads = command.reads(given, self._script)
+        for item in given.configs:
+            named = item.setting.key.startswith("-") or given.kind != SCRIPT
+            path = os.path.join(self._folder, os.path.expanduser(item.path))
+            if (named and (item.path.endswith(_ENDINGS) or os.path.lexists(path))) or _is_known(path):
+                self._waiting.append(_File(item.path, "", item))
+
+    def _file(self, file: _File) -> Iterator[Reading]:
+        """One file: what is told of it, and what it holds."""
+        whole = _where(file, self._folder)
         real = os.path.realpath(whole)
-        if real in seen:
-            continue
-        seen.add(real)
+        if real in self._seen:
+            return
+        self._seen.add(real)
         yield Step(f"reading {file.path[:LONGEST]}")
-        key = f"training.file.{number}"
+        key = f"training.file.{self._number}"
         if file.kind == DATA:
             if not os.path.lexists(whole):
+                self._number += 1
                 yield from _about(file, documents.Opened(problem="missing"), DATA, key)
-                number += 1
-            continue
-        number += 1
+            return
+        self._number += 1
         if file.kind == SCRIPT or (not file.kind and file.path.endswith(".py")):
             opened, found = _script(whole, file.path)
             yield from _about(file, opened, SCRIPT, key)
             if not opened.problem:
                 yield Fact("training.script", file.path[:LONGEST], file.path[:LONGEST])
-                parts.append((_RANK[SCRIPT], found.parsed))
-                waiting += [_File(item.path, item.kind, item) for item in found.parsed.refers if _is_followed(item)]
-            continue
+                self._keep(SCRIPT, found.parsed)
+            return
         opened = documents.load(whole)
         kind = _kind(file, opened)
         yield from _about(file, opened, kind, key)
         if opened.mapping is not None:
-            parsed = kinds.read(opened.mapping, file.path, kind)
+            parsed = self._mapping(opened.mapping, file, kind)
             yield from _placeholder(parsed, kind, key)
-            parts.append((_RANK.get(kind, 1), parsed))
-            waiting += [_File(item.path, item.kind, item) for item in parsed.refers if _is_followed(item)]
-    yield from _facts(parts)
+            self._keep(kind, parsed)
+
+    def _mapping(self, mapping: Node, file: _File, kind: str) -> Parsed:
+        given = self._command
+        if given is not None and not self._overlaid and command.is_overlaid(given, kind):
+            self._overlaid = file.path
+            return command.over(given, mapping, file.path, kind, self._reads)
+        return kinds.read(mapping, file.path, kind, self._reads if kind in kinds.BY_CLASS else None)
+
+    def _keep(self, kind: str, parsed: Parsed) -> None:
+        self._parts.append((_RANK.get(kind, 1), parsed))
+        self._waiting += [_File(item.path, item.kind, item) for item in parsed.refers if _is_followed(item)]
+
+
+def _is_known(path: str) -> bool:
+    """Whether a word that may be anything is a file of settings that are known here."""
+    opened = documents.load(path)
+    return opened.mapping is not None and kinds.kind_of(opened.mapping) != kinds.UNKNOWN
 
 
 def _script(path: str, name: str) -> tuple[documents.Opened, Script]:

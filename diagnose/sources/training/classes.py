@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
 
 from diagnose.places import table
 
 TRAINER = "transformers.TrainingArguments"
 SEQ2SEQ = "transformers.Seq2SeqTrainingArguments"
 _NOT_OF_TRAINERS = ("ModelConfig", "ScriptArguments", "DatasetMixtureConfig", "DatasetConfig")
+
+
+class Reads(Struct, frozen=True):
+    """What a mapping of arguments is read into, where a command, a call or a script tells it.
+
+    `owner` is the class, `others` are the arguments that are read beside it, with their owners (None: those that usually
+    are). `sure`: nothing else is taken, so that a key that is not known is a mistake.
+    """
+
+    owner: str
+    others: Mapping[str, str] | None = None
+    sure: bool = True
 
 
 @cache

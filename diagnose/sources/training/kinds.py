@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+from diagnose.sources.training.classes import Reads
 from diagnose.sources.training.given import settings
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
@@ -25,7 +25,7 @@ ORDER = (
 )
 """Kinds in the order in which they are asked: the first that knows the keys for its own reads the mapping."""
 UNKNOWN = "unknown"
-BY_OWNER = ("trl", "trainer")
+BY_CLASS = ("trl", "trainer")
 """Kinds whose class a command may name."""
 
 
@@ -46,14 +46,13 @@ def reader(kind: str) -> ModuleType | None:
     return import_module(name) if find_spec(name) else None
 
 
-def read(document: Node, file: str, kind: str, owner: str = "", others: Mapping[str, str] | None = None) -> Parsed:
+def read(document: Node, file: str, kind: str, reads: Reads | None = None) -> Parsed:
     """The settings of a mapping of a known kind; of an unknown one all keys, which may be of the user's own program.
 
-    `owner` is the class that reads the file, and `others` what is read beside it, where a command or a script tells them.
+    `reads` is the class that reads the file, where a command or a script tells it.
     """
     module = reader(kind)
     if module is None:
         return Parsed(tuple(settings(document, UNKNOWN, file)))
-    by_class = bool(owner) and kind in BY_OWNER
-    parsed: Parsed = module.read(document, file, owner, others) if by_class else module.read(document, file)
+    parsed: Parsed = module.read(document, file, reads) if kind in BY_CLASS else module.read(document, file)
     return parsed

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from diagnose.model import Fact
 from diagnose.sources.training import classes, fsdp, literals, peft, quantization, trainer, trl
+from diagnose.sources.training.classes import Reads
 from diagnose.sources.training.given import Meaning, Setting, number, plain, settings, told
 from diagnose.sources.training.literals import Call, Text
 from diagnose.sources.training.named import is_data_file
@@ -190,13 +191,13 @@ class _Reader:
         """The arguments of a class that configures a training, an adapter or quantization."""
         first = "output_dir" if owner.endswith("TrainingArguments") else ""
         node = self._changed(literals.arguments(call, first), call)
-        others: Mapping[str, str] | None = {} if itself else None
+        reads = Reads(owner, {} if itself else None, itself)
         if owner.startswith("peft."):
             self._parts.append(peft.inside(node, self._file, "", owner))
         elif owner.startswith("trl."):
-            self._parts.append(trl.read(node, self._file, owner, others))
+            self._parts.append(trl.read(node, self._file, reads))
         elif owner in (classes.TRAINER, classes.SEQ2SEQ):
-            self._parts.append(trainer.read(node, self._file, owner, others))
+            self._parts.append(trainer.read(node, self._file, reads))
         else:
             self._parts.append(quantization.inside(node, self._file, "", owner))
 
@@ -441,7 +442,7 @@ class _Reader:
                     if owner:
                         owners.append(owner)
                     if name in self._defined:
-                        own |= _annotated(self._defined[name])
+                        own |= set(_annotated(self._defined[name]))
                         closed = closed and _is_plain(self._defined[name], owner)
                     closed = closed and (bool(owner) or name in self._defined)
             elif call.name == "add_argument":

@@ -8,7 +8,7 @@ from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training import blocks, classes, fsdp, peft, quantization
 from diagnose.sources.training.blocks import By, Schema
-from diagnose.sources.training.classes import SEQ2SEQ, TRAINER
+from diagnose.sources.training.classes import SEQ2SEQ, TRAINER, Reads
 from diagnose.sources.training.given import Meaning, number, read_as, told
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
@@ -109,12 +109,9 @@ def tells(document: Node) -> bool:
     return len(own) + len(others) >= 2 and any(key not in _TOO_COMMON for key in own)
 
 
-def read(document: Node, file: str, owner: str = "", others: Mapping[str, str] | None = None) -> Parsed:
-    """The settings of a mapping and what they mean. `owner` is the class, where a command or a call names it.
-
-    `others` are all arguments that are read beside it, with their owners, where that is known. Nothing is raised.
-    """
-    parsed = blocks.read(document, file, lambda node: schema_of(node, owner, others))
+def read(document: Node, file: str, reads: Reads | None = None) -> Parsed:
+    """The settings of a mapping and what they mean. `reads` is the class that reads them, where that is told. Nothing is raised."""
+    parsed = blocks.read(document, file, lambda node: schema_of(node, reads))
     return named(parsed, "trainer", document, file)
 
 
@@ -126,14 +123,16 @@ def named(parsed: Parsed, framework: str, document: Node, file: str) -> Parsed:
     return Parsed(parsed.settings, (*parsed.facts, place), parsed.refers)
 
 
-def schema_of(document: Node, owner: str = "", others: Mapping[str, str] | None = None) -> Schema | None:
+def schema_of(document: Node, reads: Reads | None = None) -> Schema | None:
     """What the arguments of a mapping are of; None where it holds none."""
-    if not owner and not tells(document):
+    if reads is None and not tells(document):
         return None
-    more = classes.own(SEQ2SEQ) - classes.fields(TRAINER)
-    owner = owner or (SEQ2SEQ if any(key in more for key, _ in document.items()) else TRAINER)
-    beside = dict.fromkeys(_OF_SCRIPTS, UNKNOWN) if others is None else others
-    return Schema(owner, classes.fields(owner), beside, facts, references, others is not None)
+    if reads is None:
+        more = classes.own(SEQ2SEQ) - classes.fields(TRAINER)
+        owner = SEQ2SEQ if any(key in more for key, _ in document.items()) else TRAINER
+        reads = Reads(owner, None, False)
+    beside = dict.fromkeys(_OF_SCRIPTS, UNKNOWN) if reads.others is None else reads.others
+    return Schema(reads.owner, classes.fields(reads.owner), beside, facts, references, reads.sure)
 
 
 def facts(known: By) -> Iterator[Fact]:

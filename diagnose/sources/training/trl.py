@@ -9,7 +9,7 @@ from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training import blocks, classes, trainer
 from diagnose.sources.training.blocks import By, Schema
-from diagnose.sources.training.classes import TRAINER
+from diagnose.sources.training.classes import TRAINER, Reads
 from diagnose.sources.training.given import Meaning, number, read_as, told
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
@@ -107,24 +107,22 @@ def _all() -> frozenset[str]:
     return _own() | classes.fields(TRAINER) | classes.own(MODEL) | classes.own(SCRIPT) | classes.own(MIXTURE)
 
 
-def read(document: Node, file: str, owner: str = "", others: Mapping[str, str] | None = None) -> Parsed:
-    """The settings of a mapping and what they mean. `owner` is the class, where a command or a call names it.
-
-    `others` are the arguments that are read beside it, with their owners: those of TRL's own scripts unless told otherwise.
-    Nothing is raised.
-    """
-    parsed = blocks.read(document, file, lambda node: schema_of(node, owner, others))
-    return trainer.named(parsed, "trl", document, file)
+def read(document: Node, file: str, reads: Reads | None = None) -> Parsed:
+    """The settings of a mapping and what they mean. `reads` is the class that reads them, where that is told. Nothing is raised."""
+    parsed = blocks.read(document, file, lambda node: schema_of(node, reads))
+    return (
+        parsed if reads is not None and reads.owner == blocks.UNKNOWN else trainer.named(parsed, "trl", document, file)
+    )
 
 
-def schema_of(document: Node, owner: str = "", others: Mapping[str, str] | None = None) -> Schema | None:
+def schema_of(document: Node, reads: Reads | None = None) -> Schema | None:
     """What the arguments of a mapping are of; None where it holds none."""
-    sure = bool(owner)
-    if not owner and not (_tells(document) or trainer.tells(document)):
+    if reads is None and not (_tells(document) or trainer.tells(document)):
         return None
-    owner = owner or owner_of(document)
-    beside = beside_trainer() if others is None else others
-    by_model = beside.get("use_peft") == MODEL
+    reads = reads or Reads(owner_of(document), None, False)
+    beside = beside_trainer() if reads.others is None else reads.others
+    owner, sure = reads.owner, reads.sure
+    by_model = sure and beside.get("use_peft") == MODEL
     return Schema(
         owner, classes.fields(owner), beside, lambda known: facts(known, owner, sure, by_model), references, sure
     )
@@ -156,7 +154,7 @@ def facts(known: By, owner: str, sure: bool = False, by_model: bool = False) -> 
     `sure`: the class is told, not guessed; `by_model`: TRL's own ModelConfig reads what is said of LoRA.
     """
     yield from _task(known, owner, sure)
-    yield from _adapter(known, sure and by_model)
+    yield from _adapter(known, by_model)
     yield from trainer.by_table(known, TABLE)
     yield from trainer.facts({key: item for key, item in known.items() if key != "dataset_name"})
     yield from _texts(known)

@@ -242,7 +242,7 @@ def test_numbers_with_units_as_vllm_reads_them() -> None:
 
 def test_an_unknown_program_is_not_checked_and_says_why() -> None:
     """Nothing is made up of a command that is not known."""
-    found = list(launch.read(["python", "train.py"], [], {}, "/nowhere"))
+    found = list(launch.read(["make", "train"], [], {}, "/nowhere"))
     assert [type(reading) for reading in found] == [Unchecked]
 
 

@@ -4,7 +4,7 @@ From the top: specific findings before general ones, those before what is only p
 last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads; on one line the
 rule with more conditions, then the one whose pattern names more of the line. Findings on facts alone follow the stack
 upwards: driver, GPUs, memory, … packages, model, launch. Beside a log, one that explains nothing of it stands below all
-that the log itself tells.
+that the log itself tells; not so what was witnessed of the run itself, which is certain where its log is not.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def order(node: Node, case: Case) -> tuple[float, ...]:
     explained = [child.finding for child in node.symptoms if child.finding.events]
     if is_aside(node, case):
         return (1, tier(finding), _depth(finding))
-    if on_facts(finding) and explained:
+    if on_facts(finding) and explained and not is_witnessed(finding):
         return (0, *min(_place(item, case) for item in explained))
     return (0, *_place(finding, case))
 
@@ -59,13 +59,18 @@ def order(node: Node, case: Case) -> tuple[float, ...]:
 def is_aside(node: Node, case: Case) -> bool:
     """Whether a finding on facts alone stands beside a log, and explains nothing of what the log says."""
     said = any(child.finding.events for child in node.symptoms)
-    return bool(case.origins) and on_facts(node.finding) and not said
+    return bool(case.origins) and on_facts(node.finding) and not said and not is_witnessed(node.finding)
+
+
+def is_witnessed(finding: Finding) -> bool:
+    """Whether a finding is on what was seen of the run that the log is of: how it ended, and what went on meanwhile."""
+    return on_facts(finding) and area_of_finding(finding) == "run"
 
 
 def _place(finding: Finding, case: Case) -> tuple[float, ...]:
     """Where a finding stands among those that a text tells, or among those of a machine."""
     if on_facts(finding):
-        return (tier(finding), _depth(finding))
+        return (tier(finding), -1 if is_witnessed(finding) else _depth(finding))
     origin = (
         case.origins.index(finding.events[0].origin)
         if finding.events and finding.events[0].origin in case.origins

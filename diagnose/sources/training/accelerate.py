@@ -107,9 +107,9 @@ def _owned(items: Iterator[Setting]) -> Iterator[Setting]:
 
 
 def _kind(document: Node) -> str:
+    """distributed_type as it is written: accelerate takes capitals only. The flag false is NO without quotes."""
     node = document.get("distributed_type")
-    word = node.word().upper()
-    return "NO" if node.value is False or word in _SINGLE else word
+    return "NO" if node.value is False or node.word().upper() in _SINGLE else node.word()
 
 
 def _distribution(document: Node, items: Sequence[Setting], kind: str) -> Iterator[Fact]:
@@ -119,6 +119,9 @@ def _distribution(document: Node, items: Sequence[Setting], kind: str) -> Iterat
     elif items:
         yield Fact("accelerate.without_kind", True, items[0].file, document.line, document.column)
     precision = by_key.get("mixed_precision")
+    gpus = by_key.get("gpu_ids")
+    if gpus is not None and isinstance(gpus.value, int):
+        yield told("accelerate.gpus_number", True, gpus)
     if precision is not None and isinstance(precision.value, bool):
         yield told("accelerate.mixed_precision_flag", precision.text or str(precision.value).lower(), precision)
     processes = number(plain(document.get("num_processes")))

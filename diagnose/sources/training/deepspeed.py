@@ -142,7 +142,10 @@ def meaning(items: Sequence[Setting]) -> Iterator[Fact]:
     block = by_key.get("zero_optimization")
     if items:
         yield _there("zero.block", block, items[0])
-    if "zero_optimization.stage" not in by_key and items:
+    stage = by_key.get("zero_optimization.stage")
+    if stage is not None and isinstance(stage.value, str) and not stage.value.isdigit():
+        yield told("zero.stage_text", stage.value, stage)
+    if stage is None and items:
         yield Fact("zero.stage", 0, *_place(block or items[0]), key="zero_optimization")
     yield from _paths(by_key)
     yield from _autos(items)
@@ -193,7 +196,7 @@ def _paths(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
 
 def _autos(items: Iterable[Setting]) -> Iterator[Fact]:
     """Keys that hold "auto": the first one, those that the model's hidden size fills, and those that nobody fills."""
-    autos = [item for item in items if item.value == "auto" and "offload_param.buffer" not in item.key]
+    autos = [item for item in items if item.value == "auto"]
     if autos:
         yield told("zero.auto", autos[0].key, autos[0])
     sized = [item for item in autos if item.key in _BY_HIDDEN_SIZE]

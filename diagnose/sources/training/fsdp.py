@@ -72,7 +72,10 @@ def meaning(items: Iterable[Setting], by: str = "") -> Iterator[Fact]:
             seen = True
             yield told("fsdp.by", by, item)
         found = _MEANT.get(bare(item.key))
-        if found is not None:
+        if by == "transformers" and bare(item.key) == "offload_params":
+            if read_as("flag", item.value):  # its own key is cpu_offload; this one it does not read
+                yield told("fsdp.offload_unread", True, item)
+        elif found is not None:
             yield from _meant(found, item)
 
 
@@ -102,7 +105,9 @@ def options(item: Setting) -> Iterator[Fact]:
         return
     names = item.value if isinstance(item.value, list) else str(item.value).split()
     names = [str(name) for name in names if not isinstance(name, (dict, list))]
-    if not names or names == ["False"] or names == ["false"]:
+    if not names or names[0].lower() in ("false", "true"):
+        if names and names[0].lower() == "true":
+            yield told("fsdp.asked", True, item)
         return
     yield told("fsdp.asked", True, item)
     yield told("fsdp.options", " ".join(names), item)
@@ -111,3 +116,6 @@ def options(item: Setting) -> Iterator[Fact]:
             yield told("fsdp.strategy", name.upper(), item)
         elif name == "offload":
             yield told("fsdp.offload", True, item)
+    unknown = [name for name in names if name.upper() not in STRATEGIES and name not in ("offload", "auto_wrap")]
+    if unknown:
+        yield told("fsdp.option_unknown", unknown[0], item)

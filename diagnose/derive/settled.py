@@ -1,0 +1,90 @@
+"""What a training's settings say, and what the framework takes where they say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diagnose.derive.known import Known
+from diagnose.model import Fact
+from diagnose.sources.training.given import number
+
+WITH_DEFAULTS = ("trainer", "trl", "llamafactory")
+"""Frameworks whose arguments are those of transformers' Trainer, with its defaults."""
+_MOST = 1 << 40
+
+
+class Settled(Known):
+    """What is known by name, the settings as they were written, and the defaults of a configuration that is known as a whole."""
+
+    def __init__(self, facts: Sequence[Fact]) -> None:
+        super().__init__({fact.name: fact for fact in reversed(facts)})
+        self._given = _written(facts)
+        self.framework = self.text("training.framework")
+        self.settled = self.framework in WITH_DEFAULTS and not self.text("training.script")
+        """Whether a key that is absent has its default: a script could set it otherwise."""
+
+    def number(self, name: str) -> float | None:
+        """A finite number; None for anything else."""
+        value = self.value(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        return float(value) if abs(value) < float("inf") else None
+
+    def number_or(self, name: str, default: float | None) -> float | None:
+        """A number, or its default where it is not set; None where it is something else."""
+        return (default if self.settled else None) if self.value(name) is None else self.number(name)
+
+    def count(self, name: str) -> int | None:
+        """A whole number from 1 on; None for anything else."""
+        value = self.number(name)
+        return int(value) if value is not None and 1 <= value < _MOST**2 and value == int(value) else None
+
+    def count_or(self, name: str, default: int) -> int | None:
+        return (default if self.settled else None) if self.value(name) is None else self.count(name)
+
+    def text_or(self, name: str, default: str) -> str:
+        """A text, or its default where it is not set; empty where neither is known."""
+        return self.text(name) or (default if self.settled else "")
+
+    def absent(self, name: str) -> bool:
+        """Whether a setting surely is not made."""
+        return self.settled and self.value(name) is None
+
+    def set_by_user(self, name: str) -> bool:
+        """Whether a file says it, rather than a default."""
+        fact = self._told.get(name)
+        return fact is not None and fact.line > 0
+
+    def given(self, key: str) -> str:
+        """A setting by its own name, as it was written; empty where there is none."""
+        return self._given.get(key, "")
+
+    def given_number(self, key: str) -> float | None:
+        return number(self.given(key)) if self.given(key) else None
+
+    def given_count(self, key: str) -> int | None:
+        value = self.given_number(key)
+        return int(value) if value is not None and 1 <= value < _MOST and value == int(value) else None
+
+    def given_flag(self, key: str) -> bool | None:
+        return {"true": True, "false": False}.get(self.given(key).lower())
+
+
+def _written(facts: Sequence[Fact]) -> dict[str, str]:
+    """Settings by their key and by its last part, the first one where several files say it; a block is told as `{…}`."""
+    values: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for fact in facts:
+        if fact.name.startswith("training.given."):
+            number_, _, part = fact.name.removeprefix("training.given.").partition(".")
+            if part == "key":
+                keys[number_] = str(fact.value)
+            elif part == "value":
+                values[number_] = str(fact.value)
+            elif part == "type" and fact.value in ("list", "mapping"):
+                values[number_] = "{…}"
+    found: dict[str, str] = {}
+    for number_, key in keys.items():
+        for name in (key, key.rpartition(".")[2]):
+            found.setdefault(name, values.get(number_, ""))
+    return found

@@ -1,0 +1,198 @@
+"""A training's settings against what is installed and logged in, and against each other where a comparison alone cannot say it.
+
+As transformers 5.24 has it: trainer_optimizer.py, optimization.py, integrations/integration_utils.py, trainer_callback.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from diagnose.derive.known import Told
+from diagnose.derive.settled import WITH_DEFAULTS, Settled
+
+_OPTIMIZER_PACKAGES = (
+    (r"galore_.*", "galore-torch"),
+    (r"apollo_.*", "apollo-torch"),
+    (r"lomo|adalomo", "lomo-optim"),
+    (r"grokadamw", "grokadamw"),
+    (r"schedule_free_.*", "schedulefree"),
+    (r"stable_adamw", "torch-optimi"),
+    (r"adamw_torch_[48]bit", "torchao"),
+    (
+        r"paged_(?:adamw|lion|ademamix)_.*|adamw_bnb_8bit|adamw_8bit|ademamix.*|lion_(?:8|32)bit|rmsprop_bnb.*",
+        "bitsandbytes",
+    ),
+)
+"""Names of optimizers → the package that they come from (transformers 5.24: OptimizerNames, trainer_optimizer.py)."""
+_TRACKERS = {
+    "azure_ml": ("azureml-core", "azureml-sdk"),
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet-ml",),
+    "dagshub": ("dagshub",),
+    "dvclive": ("dvclive",),
+    "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",),
+    "mlflow": ("mlflow", "mlflow-skinny"),
+    "neptune": ("neptune", "neptune-client"),
+    "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardx"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb", "wandb-core"),
+}
+"""Names that report_to knows → the packages of which one has to be there."""
+_MIN_RATES = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
+
+
+def _optimizer(known: Settled) -> Told:
+    """The family and the package of the optimizer, and what it asks for."""
+    from diagnose.derive.tuning import kind_of
+
+    name = known.text("training.optimizer").lower()
+    zero = known.text("zero.optimizer")
+    if zero and zero != "auto":
+        yield "tuning.optimizer_kind", kind_of(zero)
+    elif name or known.settled:
+        yield "tuning.optimizer_kind", kind_of(name)
+    if known.framework not in (*WITH_DEFAULTS, "axolotl") or not name or zero:
+        return
+    package = next((package for pattern, package in _OPTIMIZER_PACKAGES if re.fullmatch(pattern, name)), "")
+    if package:
+        yield "tuning.optimizer_package", package
+        if known.count("packages.count"):
+            yield "tuning.optimizer_package_missing", f"{package}.version" not in known.names()
+    if name.startswith(("galore_", "apollo_")) and known.framework in ("trainer", "trl"):
+        if known.settled:
+            yield "tuning.optimizer_targets_missing", not known.given("optim_target_modules")
+        if name.endswith("_layerwise"):
+            yield from _layerwise(known)
+
+
+def _layerwise(known: Settled) -> Told:
+    if (known.count("training.accumulation") or 1) > 1:
+        yield "tuning.optimizer_layerwise_problem", "accumulation"
+    elif (known.count("tuning.world") or 1) > 1:
+        yield "tuning.optimizer_layerwise_problem", "processes"
+
+
+def _scheduler(known: Settled) -> Told:
+    """Arguments without which a scheduler does not start, where its arguments are known as a whole."""
+    name = known.text("training.scheduler")
+    extra = known.given("lr_scheduler_kwargs")
+    if not known.settled or (extra and not extra.startswith("{")):
+        return
+    inline = "" if extra == "{…}" else extra
+
+    def has(argument: str) -> bool:
+        return bool(known.given(f"lr_scheduler_kwargs.{argument}")) or f'"{argument}"' in inline
+
+    if name == "warmup_stable_decay" and not has("num_decay_steps"):
+        yield "tuning.scheduler_argument_missing", "num_decay_steps"
+    if name in _MIN_RATES:
+        least, share = has("min_lr"), has("min_lr_rate")
+        yield "tuning.scheduler_arguments_both", least and share
+        if not least and not share:
+            yield "tuning.scheduler_argument_missing", "min_lr_rate"
+
+
+def _trackers(known: Settled) -> Told:
+    names = [name.strip() for name in known.text("training.report_to").split(",") if name.strip()]
+    if known.framework not in (*WITH_DEFAULTS, "axolotl") or not names or set(names) & {"all", "none"}:
+        return
+    unknown = next((name for name in names if name not in _TRACKERS), "")
+    if unknown and known.framework != "axolotl":
+        yield "tuning.tracker_unknown", unknown
+    if not known.count("packages.count"):
+        return
+    for name in names:
+        packages = _TRACKERS.get(name, ())
+        if packages and not any(f"{package}.version" in known.names() for package in packages):
+            yield "tuning.tracker_missing", name
+            yield "tuning.tracker_package", packages[0]
+            return
+
+
+def _precision(known: Settled) -> Told:
+    """Whether bf16 is computed in (TRL takes it where nothing is set), on what, and whether float16 weights are trained."""
+    on_cpu = known.yes("training.on_cpu") or known.yes("env.ACCELERATE_USE_CPU") or known.yes("deploy.on_cpu")
+    if known.value("training.on_cpu") is not None or on_cpu or known.settled:
+        yield "tuning.on_cpu", on_cpu
+    bf16 = known.value("training.bf16")
+    if isinstance(bf16, bool):
+        yield "tuning.bf16", bf16
+    elif known.framework == "trl" and known.settled and _is_trainers(known):
+        yield "tuning.bf16", not known.yes("training.fp16")
+    if (
+        known.yes("training.fp16")
+        and known.framework in ("trainer", "trl")
+        and known.text("training.method") in ("full", "freeze")
+        and known.text("training.load_dtype") in ("float16", "fp16", "half")
+        and not known.text("training.deepspeed")
+        and known.value("zero.stage") is None
+        and not known.text("training.fsdp")
+        and known.value("fsdp.version") is None
+    ):
+        yield "tuning.fp16_scaled_weights", True
+
+
+def _is_trainers(known: Settled) -> bool:
+    """Whether the arguments are those of one of TRL's trainers, so that their common defaults hold."""
+    return any(
+        name.startswith("training.given.") and name.endswith(".owner") and known.text(name).startswith("trl.")
+        and known.text(name).endswith("Config") and known.text(name) not in ("trl.ModelConfig", "trl.DatasetMixtureConfig")
+        for name in known.names()
+    )  # fmt: skip
+
+
+def _loaders(known: Settled) -> Told:
+    """Worker processes. Each process of the training has its own."""
+    workers = known.number_or("training.workers", 0)
+    if workers is None or not 0 <= workers < 1 << 20:
+        return
+    yield "tuning.workers", int(workers)
+    here = known.count("deploy.processes") or (
+        known.count("tuning.world") if (known.count("deploy.nodes") or 1) == 1 else None
+    )
+    if here:
+        yield "tuning.workers_here", int(workers) * here
+
+
+def _stopping(known: Settled) -> Told:
+    """What early stopping and keeping the best ask for (trainer_callback.py EarlyStoppingCallback, trainer.py)."""
+    best = known.yes("training.load_best") or known.text("training.scheduler") in ("reduce_lr_on_plateau", "greedy")
+    if known.count("training.early_stopping") and known.settled:
+        if known.text_or("training.eval", "no") == "no":
+            yield "tuning.stopping_problem", "evaluation"
+        elif not best and known.absent("training.best_by"):
+            yield "tuning.stopping_problem", "metric"
+    if known.text("training.save") == "best" and known.settled:
+        yield "tuning.best_unset", not best and known.absent("training.best_by")
+
+
+def _sharded(known: Settled) -> Told:
+    if (
+        known.text("training.deepspeed")
+        or known.count("zero.stage")
+        or known.text("deploy.distributed").upper() == "DEEPSPEED"
+    ):
+        yield "tuning.sharded_by", "DeepSpeed"
+    elif known.text("training.fsdp") or known.text("deploy.distributed").upper() == "FSDP":
+        yield "tuning.sharded_by", "FSDP"
+
+
+def _hub(known: Settled) -> Told:
+    if known.yes("training.push_to_hub") and known.text("hub.token"):
+        yield "tuning.hub_token_missing", known.text("hub.token") == "none" and not known.yes("training.hub_token")
+
+
+STEPS: tuple[Callable[[Settled], Told], ...] = (
+    _optimizer,
+    _scheduler,
+    _trackers,
+    _precision,
+    _loaders,
+    _stopping,
+    _sharded,
+    _hub,
+)

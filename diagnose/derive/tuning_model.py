@@ -62,6 +62,8 @@ def _kind(known: Known) -> Told:
     embeddings = [path for row in rows_of(known) for path in row.get("embeddings", ()) if "vision" not in path]
     if length and positions and any(path.rpartition(".")[2] in _POSITIONS for path in embeddings):
         yield "tuning.model.positions_over", length > positions
+    if known.text("template.model_tuned") == "no":
+        yield "tuning.model.untuned", not known.text("training.adapter")
     experts = known.whole("model.experts") or 0
     release = known.text("transformers.version")
     if experts > 1 and release and known.whole("zero.stage") == 3:

@@ -51,8 +51,9 @@ def order(node: Node, case: Case) -> tuple[float, ...]:
     explained = [child.finding for child in node.symptoms if child.finding.events]
     if is_aside(node, case):
         return (1, tier(finding), _depth(finding))
-    if on_facts(finding) and explained and not is_witnessed(finding):
-        return (0, *min(_place(item, case) for item in explained))
+    if on_facts(finding) and explained:
+        own = [finding] if is_witnessed(finding) else []
+        return (0, *min(_place(item, case) for item in (*own, *explained)))
     return (0, *_place(finding, case))
 
 

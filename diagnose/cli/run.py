@@ -166,7 +166,7 @@ class _Run:
         failed = code != 0
         if not failed and self._files is None:
             return
-        if failed and self._files is None and was_interrupted(seen, data):
+        if failed and self._files is None and was_interrupted(seen):
             return
         if failed:
             self._say(f"\nllmdoctor: {_told(seen, code)}; looking for the reason …\n")

@@ -21,6 +21,8 @@ RUN: tuple[FactKind, ...] = (
         ("run.killed.signal", "text", "the signal that ended the first of its processes that a signal ended"),
         ("run.killed.process", "text", "name of that process"),
         ("run.killed.is_rank", "flag", "whether it is a rank of a distributed job"),
+        ("run.killed_signal", "text", "the signal that counts: the one that ended the first rank, the first process, or the command itself, unless they were only stopped"),
+        ("run.killed_process", "text", "name of the process that it ended, where that is not the command itself"),
         ("run.stopped.signal", "text", "the signal that came from outside and was handed on, before it ended: SIGTERM, SIGHUP, SIGUSR1 …"),
         ("run.stopped.by", "text", "the process that sent it, where it can be seen: slurmstepd, systemd, timeout"),
         ("run.stopped.seconds", "number", "when it came, in seconds since the start"),

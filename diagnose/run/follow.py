@@ -53,7 +53,7 @@ class Followed(Struct, eq=False):
     seconds: float = 0.0
     curve: Curve = msgspec.field(default_factory=Curve)
     passed: list[Passed] = []
-    interrupted: bool = False
+    interrupted_at: float | None = None
     ended_by_us: bool = False
     output_lost: bool = False
     reader_gone: bool = False
@@ -273,7 +273,7 @@ class Follow:
             return
         master = self._started.master
         if makes_signals(master, termios.VINTR) and key_of(master, termios.VINTR) in data:
-            self.seen.interrupted = True
+            self.seen.interrupted_at = self._now()
         stop = key_of(master, termios.VSUSP)
         if stop and stop in data and makes_signals(master, termios.VSUSP):
             data = data.replace(stop, b"")
@@ -328,7 +328,8 @@ class Follow:
                 self._typing = self._terminal.raw
             self._send(signal.SIGCONT, True)
         elif number in TO_HAND_ON:
-            self.seen.interrupted = self.seen.interrupted or number == signal.SIGINT
+            if number == signal.SIGINT:
+                self.seen.interrupted_at = self._now()
             sender = arrived.sender if arrived.by_process else 0
             if len(self.seen.passed) < MOST_TEXTS:
                 self.seen.passed.append(Passed(name_of(number), process_name(sender), sender, round(self._now(), 3)))

@@ -21,6 +21,8 @@ OVER_BY_TIME = 124
 """Our exit code where we ended a command that hung, as `timeout` has it."""
 LAST_SECONDS = 120.0
 """So near its end a job is stopped because its time is over."""
+TIDY_SECONDS = 60.0
+"""How long a command may take to end after Ctrl-C."""
 NEARLY_FULL = 1 << 20
 _LOCAL_ENDERS = ("SIGTERM", "SIGKILL", "SIGINT")
 
@@ -33,14 +35,9 @@ def exit_code(seen: Followed) -> int:
     return SHELL + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def was_interrupted(seen: Followed, output: bytes) -> bool:
-    """Whether somebody at the keyboard ended it: there is nothing to explain."""
-    if not seen.interrupted or seen.status is None:
-        return False
-    status = seen.status
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status) == 2
-    return os.WEXITSTATUS(status) in (0, 130) or b"KeyboardInterrupt" in output[-8192:]
+def was_interrupted(seen: Followed) -> bool:
+    """Whether somebody at the keyboard ended it (it may have tidied up first): there is nothing to explain."""
+    return seen.interrupted_at is not None and seen.seconds - seen.interrupted_at <= TIDY_SECONDS
 
 
 def facts(seen: Followed, command: Sequence[str], environ: Mapping[str, str]) -> list[Fact]:
@@ -51,6 +48,7 @@ def facts(seen: Followed, command: Sequence[str], environ: Mapping[str, str]) ->
         for part in (
             _command(command, environ),
             _end(seen),
+            _killed(seen),
             _stopped(seen, environ),
             _ranks(seen),
             _memory(seen.curve),
@@ -101,10 +99,35 @@ def _end(seen: Followed) -> _Told:
         if SHELL < code <= SHELL + 64 and not seen.ended_by_us:
             yield "run.inner_signal", name_of(code - SHELL)
     killed = next((one for one in _by_signal(seen) if not one.main), None)
-    if killed is not None:
+    if killed is not None and not seen.ended_by_us:
         yield "run.killed.signal", _signal(killed)
         yield "run.killed.process", killed.name
         yield "run.killed.is_rank", bool(killed.rank)
+
+
+def _killed(seen: Followed) -> _Told:
+    """The signal that counts: that of the rank that ended first, of the command, or the one that its exit code stands for.
+
+    What ended otherwise may have been ended by the command itself, when it tidied up after a failure of its own.
+    """
+    if seen.status is None or seen.ended_by_us:
+        return
+    first = first_dead(seen.ended, seen.ranks)
+    if first is not None and _signal(first) not in _LOCAL_ENDERS[:1]:
+        if _signal(first):
+            yield "run.killed_signal", _signal(first)
+            yield "run.killed_process", f"Rank {first.rank}"
+        return
+    if os.WIFSIGNALED(seen.status):
+        yield "run.killed_signal", name_of(os.WTERMSIG(seen.status))
+        return
+    code = os.WEXITSTATUS(seen.status)
+    if SHELL < code <= SHELL + 64:
+        signal = name_of(code - SHELL)
+        inside = next((one for one in _by_signal(seen) if _signal(one) == signal), None)
+        if inside is not None:
+            yield "run.killed_signal", signal
+            yield "run.killed_process", f"{inside.name} (process {inside.pid})"
 
 
 def _by_signal(seen: Followed) -> list[Ended]:
@@ -122,7 +145,7 @@ def _stopped(seen: Followed, environ: Mapping[str, str]) -> _Told:
         (one for one in seen.passed if one.name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGINT")),
         None,
     )
-    if seen.interrupted:
+    if seen.interrupted_at is not None:
         yield "run.interrupted", True
     ending = next((one for one in seen.passed if one.name in ("SIGTERM", "SIGHUP", "SIGQUIT")), first)
     if ending is not None and not seen.ended_by_us:
@@ -158,7 +181,7 @@ def _ranks(seen: Followed) -> _Told:
     if world:
         yield "run.world_size", world
     first = first_dead(seen.ended, seen.ranks)
-    if first is None:
+    if first is None or seen.ended_by_us:
         return
     yield "run.first_dead.rank", first.rank
     yield "run.first_dead.pid", first.pid

@@ -65,9 +65,10 @@ def judged(rules: RuleSet, case: Case) -> Diagnosis:
     kept = [finding for finding in found if not _is_beside(finding)]
     diagnosis = diagnose(rules, case, found)
     explaining = {cause.rule for cause in diagnosis.diagnoses if cause.symptoms}
-    if len(kept) == len(found):
-        return diagnosis
-    return diagnose(rules, case, [finding for finding in found if finding in kept or finding.rule.id in explaining])
+    if len(kept) != len(found):
+        telling = [finding for finding in found if finding in kept or finding.rule.id in explaining]
+        diagnosis = diagnose(rules, case, telling)
+    return replace(diagnosis, advice=())  # it asks for what was there to be read: the whole log, the environment
 
 
 def _is_beside(finding: Finding) -> bool:

@@ -27,7 +27,8 @@ from diagnose.sources import cgroup, kernel, proc
 FIRST, SLOWEST, TIGHT = 0.1, 5.0, 0.5
 """Seconds between two looks: at first, in the long run, and when memory runs short."""
 SHARE = 100
-"""A look costs at most one part in so many of the time until the next."""
+"""A look costs at most one part in so many of the time until the next; ten times that while a command starts."""
+STARTING = 10.0
 MOST_HANDLES = 512
 """How many processes are waited for, so that their end is seen when it comes."""
 MOST_GROUPS = 8
@@ -252,7 +253,7 @@ class Watch:
                 pause = min(pause * 1.25, SLOWEST)
                 wanted = min(pause, TIGHT) if is_tight(sample) else pause
                 cost = time.monotonic() - began
-                following = time.monotonic() + max(wanted, cost * SHARE)
+                following = time.monotonic() + max(wanted, cost * (SHARE if sample.at > STARTING else SHARE / 10))
 
     def _now(self) -> float:
         return round(time.monotonic() - self._started, 3)
@@ -273,7 +274,9 @@ class Watch:
             poll.unregister(handle)
         os.close(handle)
         known.over = True
-        tell(Ended(known.pid, known.name, self._now(), status, known.rank, known.pid == self._command))
+        last = tree.process(known.pid)  # still there, until its parent has asked
+        name = last.name if last is not None and last.state == "Z" else known.name
+        tell(Ended(known.pid, name, self._now(), status, known.rank, known.pid == self._command))
         if known.error_file:
             text = _error_file(known.error_file)
             if text:

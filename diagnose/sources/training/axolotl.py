@@ -164,7 +164,7 @@ def read(document: Node, file: str) -> Parsed:
         *meant((item for item in by_key.values() if item.key != "torch_compile" or item.value != "auto"), _COMMON),
         *_task(by_key),
         *_schedule(by_key),
-        *_precision(by_key),
+        *_precision(by_key, next((item for item in items if item.key == "bf16"), None)),
         *_memory(by_key),
         *_attention(by_key),
         *_evaluation(by_key),
@@ -260,12 +260,12 @@ def _schedule(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
         yield told("training.resume", "newest", newest)
 
 
-def _precision(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+def _precision(by_key: Mapping[str, Setting], given: Setting | None) -> Iterator[Fact]:
     """The types that are computed in. `bf16` is `auto` where the key is absent, and off where it stands without a value."""
-    bf16 = next((by_key[key] for key in ("bf16", "bfloat16") if _on(by_key, key)), by_key.get("bf16"))
+    bf16 = next((by_key[key] for key in ("bf16", "bfloat16") if _on(by_key, key)), given)
     fp16 = next((by_key[key] for key in ("fp16", "float16") if _on(by_key, key)), by_key.get("fp16"))
     fp8 = _on(by_key, "fp8")
-    on = read_as("flag", bf16.value) if bf16 else None
+    on = read_as("flag", bf16.value if bf16.value is not None else False) if bf16 else None
     half = read_as("flag", fp16.value) if fp16 else None
     if bf16 and on is not None:
         yield told("training.bf16", on, bf16)
@@ -288,7 +288,7 @@ def _precision(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
 
 
 def _memory(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
-    """Gradient checkpointing with the form that Axolotl chooses, and Liger's kernels."""
+    """Gradient checkpointing, whose form is another one by release where it is not set, and Liger's kernels."""
     item = by_key.get("gradient_checkpointing")
     if item is not None and (item.value is False or item.value):
         yield told("training.gradient_checkpointing", bool(item.value), item)
@@ -296,8 +296,6 @@ def _memory(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     flag = read_as("flag", given.value) if given else None
     if given and flag is not None:
         yield told("training.reentrant", bool(flag), given)
-    elif item and item.value and "gradient_checkpointing_kwargs" not in by_key:
-        yield told("training.reentrant", not (_on(by_key, "unfrozen_parameters") or _on(by_key, "rl")), item)
     liger = next((by_key[key] for key in by_key if key.startswith("liger_") and _on(by_key, key)), None)
     if liger:
         yield told("training.liger", True, liger)
@@ -376,8 +374,6 @@ def _sharding(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     facts = [fact for item in inner for fact in meant([item], _renamed(item.key))]
     if version and number(version.value) is not None:
         facts.insert(0, told("fsdp.version", number(version.value) or 0, version))
-    elif not any(fact.name == "fsdp.version" for fact in facts):
-        facts.append(Fact("fsdp.version", 1, DEFAULT, key="fsdp_version"))
     yield from facts
 
 
@@ -445,29 +441,43 @@ def _dataset_facts(rows: Sequence[Row], by_key: Mapping[str, Setting]) -> Iterat
 
 def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
     """What only Axolotl has, as training.axolotl.*: rules on its own validators ask for it."""
-    yield from own_facts(by_key.items(), HEAD)
-    if old := [by_key[key] for key in _ATTENTION if _on(by_key, key)]:
-        yield told(f"{HEAD}.attention_flag", old[0].key, old[0])
-    if losses := [by_key[key] for key in _LOSSES if _on(by_key, key)]:
-        yield told(f"{HEAD}.fused_losses", ", ".join(item.key for item in losses), losses[-1])
-        yield told(f"{HEAD}.fused_loss_count", str(len(losses)), losses[-1])
-    if kernels := [by_key[key] for key in _LORA_KERNELS if _on(by_key, key)]:
-        yield told(f"{HEAD}.lora_kernel", kernels[0].key, kernels[0])
-    if gone := [by_key[key] for key in _GONE if _on(by_key, key)]:
-        yield told(f"{HEAD}.gone_key", gone[0].key, gone[0])
-    if not any(key in by_key for key in ("datasets", "pretraining_dataset")):
-        yield Fact(f"{HEAD}.without_data", "true", DEFAULT, key="datasets")
+    yield from own_facts(by_key.items(), HEAD, _ASKED)
+    for name, keys in _GROUPS.items():
+        found = [by_key[key] for key in keys if _on(by_key, key)]
+        if found:
+            yield told(f"{HEAD}.{name}", found[0].key, found[0])
+            yield told(f"{HEAD}.{name}_count", str(len(found)), found[-1])
+            yield told(f"{HEAD}.{name}_listed", ", ".join(item.key for item in found), found[-1])
+    if liger := [item for key, item in by_key.items() if key.startswith("liger_") and item.value is True]:
+        yield told(f"{HEAD}.liger_key", liger[0].key, liger[0])
+    strategy = _on(by_key, "eval_strategy")
+    if by := _on(by_key, "eval_steps") or (strategy if strategy and strategy.value != "no" else None):
+        yield told(f"{HEAD}.evaluates_by", by.key, by)
     for index, (_, row) in enumerate(rows):
-        yield from own_facts(row.items(), f"{HEAD}.dataset.{index}")
+        yield from own_facts(row.items(), f"{HEAD}.dataset.{index}", ("chat_template_jinja",))
 
 
-_LOSSES = ("cut_cross_entropy", "chunked_cross_entropy", "liger_cross_entropy", "liger_fused_linear_cross_entropy")
-_LORA_KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
-_GONE = (
-    "max_packed_sequence_len", "rope_scaling", "s2_attention", "flash_attn_rms_norm", "dpo_use_logits_to_keep",
-    "dpo_generate_during_eval", "dpo_norm_loss", "rpo_alpha", "unsloth_cross_entropy_loss", "unsloth_lora_mlp",
-    "unsloth_lora_qkv", "unsloth_lora_o", "unsloth_rms_norm", "unsloth_rope",
+_ASKED = words(
+    """
+    adapter attn_implementation base_model chat_template_jinja datasets eval_sample_packing eval_steps eval_strategy
+    fp16 hf_use_auth_token inference jagged_restart_steps learning_rate load_in_4bit load_in_8bit max_steps merge_lora
+    metric_for_best_model plugins pretraining_dataset remove_unused_columns rl save_steps skip_prepare_dataset
+    test_datasets val_set_size
+    """
 )  # fmt: skip
+"""Keys that rules ask for where they are absent: `unset`."""
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "attention_flag": tuple(_ATTENTION),
+    "fused_loss": (
+        "cut_cross_entropy",
+        "chunked_cross_entropy",
+        "liger_cross_entropy",
+        "liger_fused_linear_cross_entropy",
+    ),
+    "lora_kernel": ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel"),
+    "quantized_by": ("load_in_4bit", "load_in_8bit"),
+    "streams_by": ("pretraining_dataset", "streaming"),
+}
 
 
 def _references(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Reference]:

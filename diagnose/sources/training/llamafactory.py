@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training.given import Meaning, Setting, meant, number, read_as, settings, told
-from diagnose.sources.training.named import is_data_file, own_facts, with_numbers
+from diagnose.sources.training.named import UNSET, is_data_file, own_facts, with_numbers
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
 
@@ -172,7 +172,8 @@ def read(document: Node, file: str) -> Parsed:
         *_tokens(by_key),
         *_sharding(by_key),
         *_datasets(by_key),
-        *own_facts(by_key.items(), HEAD),
+        *own_facts(by_key.items(), HEAD, _ASKED),
+        *_evaluates(by_key),
     )
     return Parsed(items, facts + tuple(_where_unset(facts)), tuple(_references(by_key)))
 
@@ -340,6 +341,32 @@ def _datasets(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
             yield told(f"training.dataset.{count}.path", name, item)
             yield told(f"training.dataset.{count}.role", role, item)
             count += 1
+
+
+_ASKED = dict.fromkeys(
+    words(
+        """
+        adapter_name_or_path dataset do_predict do_train eval_dataset export_quantization_dataset max_steps
+        predict_with_generate quantization_bit reward_model tokenized_path use_kt val_size
+        """
+    ),
+    UNSET,
+) | {
+    "stage": "sft",
+    "finetuning_type": "lora",
+    "mix_strategy": "concat",
+    "pref_loss": "sigmoid",
+    "reward_model_type": "lora",
+}
+"""Keys that rules ask for where they are absent, and what counts then."""
+
+
+def _evaluates(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """The setting that asks for an evaluation; transformers sets `do_eval` where a strategy is named."""
+    for key in ("do_eval", "do_predict", "predict_with_generate", "eval_strategy"):
+        if (item := _on(by_key, key)) and str(item.value) != "no":
+            yield told(f"{HEAD}.evaluates_by", item.key, item)
+            return
 
 
 def _references(by_key: Mapping[str, Setting]) -> Iterator[Reference]:

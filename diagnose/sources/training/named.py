@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from msgspec import structs
@@ -15,19 +15,29 @@ from diagnose.sources.training.given import LONGEST, MOST, Setting, told
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 PACKED = (".gz", ".zst", ".xz", ".bz2")
 REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "adl://", "abfs://", "az://", "oci://", "hf://")
+UNSET = "unset"
+"""The value of a key that has none."""
 _EXPONENT = re.compile(r"[-+]?\d[\d_]{0,30}(\.[\d_]{0,30})?[eE][-+]?\d{1,3}")
 _SECRETS = ("token", "key", "secret", "password", "passwd", "credential")
 
 
-def own_facts(items: Iterable[tuple[str, Setting]], head: str) -> Iterator[Fact]:
+def own_facts(
+    items: Iterable[tuple[str, Setting]], head: str, asked: Iterable[str] | Mapping[str, str] = ()
+) -> Iterator[Fact]:
     """Each setting that has a value as `head.<key>`, dots and dashes as underscores, as the text of its value.
 
-    A list is its entries joined by commas, a mapping the word `mapping`. Secrets are left out.
+    A list is its entries joined by commas, a mapping the word `mapping`. Secrets are left out. Where a key of `asked` has
+    no value, it is told as `unset`, or as the default that a mapping has for it.
     """
+    absent = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked, UNSET)
     for key, item in islice(items, MOST):
+        if item.value is not None:
+            absent.pop(key, None)
         if item.value is not None and not item.name.lower().endswith(_SECRETS):
             name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in key[:100])
             yield told(f"{head}.{name}", shown("", _text(item))[:LONGEST], item)
+    for key, default in sorted(absent.items()):
+        yield Fact(f"{head}.{key.replace('.', '_')}", default, f"{head.split('.')[1]}'s default", key=key)
 
 
 def with_numbers(items: Iterable[Setting]) -> Iterator[Setting]:

@@ -205,9 +205,13 @@ def _data(rows: list[Row]) -> Iterator[Fact]:
             yield told("training.loss_on", "all", inputs)
 
 
+_ASKED = ("tokenizer.max_seq_len", "tensor_parallel_plan", "enable_activation_checkpointing", "optimizer._component_")
+"""Keys that rules ask for where they are absent: `unset`."""
+
+
 def _own(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     """What only torchtune has, as training.torchtune.*: rules on its own recipes ask for it."""
-    yield from own_facts(by_key.items(), HEAD)
+    yield from own_facts(by_key.items(), HEAD, _ASKED)
     files = by_key.get("checkpointer.checkpoint_files")
     if files and isinstance(files.value, list):
         yield told(f"{HEAD}.checkpoint_file_count", str(len(files.value)), files)

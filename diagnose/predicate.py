@@ -69,7 +69,8 @@ def parse(text: str) -> Predicate:
     if _is_name(raw):
         return Predicate(name, op, raw, reference=True, text=text)
     literal = _literal(raw)
-    if op in ("<", "<=", ">", ">=") and isinstance(literal, (str, bool)) and not _version(str(literal)):
+    ordered = isinstance(literal, int) or _number(literal) is not None or _version(str(literal))
+    if op in ("<", "<=", ">", ">=") and (isinstance(literal, bool) or not ordered):
         raise PredicateError(
             f"{text!r}: {raw!r} is neither a version nor a number or size, so {op!r} cannot compare it"
         )
@@ -238,7 +239,8 @@ def _comparable(left: Value, right: Value) -> tuple[Any, Any] | None:
     if isinstance(left, bool) or isinstance(right, bool):
         return str(left).lower(), str(right).lower()
     a, b = _number(left), _number(right)
-    if a is not None and b is not None and not (_dotted(left) or _dotted(right)):
+    numbers = isinstance(left, (int, float)) or isinstance(right, (int, float))  # a version is always a text
+    if a is not None and b is not None and (numbers or not (_dotted(left) or _dotted(right))):
         return a, b
     va, vb = _version(str(left)), _version(str(right))
     if va is not None and vb is not None:

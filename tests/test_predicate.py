@@ -23,6 +23,20 @@ def ask(condition: str, **known: str | int | float | bool) -> bool | None:
 @pytest.mark.parametrize(
     ("condition", "value", "expected"),
     [
+        ("live.rate < 0.002", 0.0004, True),
+        ("live.rate < 0.10", 0.9, False),
+        ("live.rate >= 1e-5", 0.5, True),
+        ("live.rate > 0.9", 0.10, False),
+    ],
+)
+def test_a_number_compares_as_a_number(condition: str, value: float, expected: bool) -> None:
+    """0.0004 is less than 0.002, though as versions 0.4 would be more than 0.2: a version is always a text."""
+    assert ask(condition, live__rate=value) is expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "expected"),
+    [
         ("torch.version < 2.10", "2.9.1", True),
         ("torch.version < 2.9", "2.10.0", False),
         ("torch.version >= 2.4", "2.4.0+cu121", True),

@@ -15,6 +15,7 @@ from diagnose.facts.environment import CHECK, COMPAT, DEEP, PYTHON
 from diagnose.facts.kinds import AREAS, FactKind
 from diagnose.facts.launch import DEPLOY, FIT, LAUNCH
 from diagnose.facts.machine import BANNER, GPU, HOST, KERNEL
+from diagnose.facts.live import LIVE
 from diagnose.facts.model import MEMORY, MODEL, TOKENIZER, WEIGHTS
 from diagnose.facts.run import RUN
 from diagnose.facts.sharding import SHARDING
@@ -28,7 +29,7 @@ __all__ = ["AREAS", "CATALOGUE", "EVENT_NAMES", "HEADS", "FactKind", "area_of", 
 CATALOGUE: tuple[FactKind, ...] = (
     BANNER + GPU + HOST + KERNEL + PYTHON + COMPAT + DEEP + CHECK
     + MODEL + WEIGHTS + TOKENIZER + LAUNCH + DEPLOY + FIT + MEMORY
-    + TRAINING + TRAINING_KEYS + SHARDING + DATA + TUNING + TUNING_MODEL + RUN
+    + TRAINING + TRAINING_KEYS + SHARDING + DATA + TUNING + TUNING_MODEL + RUN + LIVE
 )  # fmt: skip
 
 EVENT_NAMES: tuple[str, ...] = (

@@ -1,0 +1,63 @@
+"""llmdoctor in a process of its own: what a program tells it goes in, a report comes out; nothing is ever raised."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal
+
+SECONDS = 120
+"""How long a report may take: a machine whose driver hangs is told so well before."""
+MOST = 4 << 20
+"""How many characters of a traceback are handed on: its end."""
+
+Raised = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def of_exception(raised: Raised, case: str = "", form: Literal["text", "markdown"] = "text") -> str:
+    """The report on an exception, with the facts of this machine and interpreter, or of a case file; empty if there is none."""
+    import traceback
+
+    text = "".join(traceback.format_exception(*raised))
+    joined = ["--case", case] if case else ["--here", "--python", sys.executable]
+    code, report = run(["diagnose", "-", *joined, "--format", form], text[-MOST:])
+    return report if code in (0, 1) else ""
+
+
+def of_case(case: str) -> tuple[int, str]:
+    """The exit code and the report on a case file."""
+    return run(["check", "--case", case], "")
+
+
+def run(words: Sequence[str], text: str) -> tuple[int, str]:
+    """Run llmdoctor with `text` on its standard input: its exit code, and what it said; 2 where it cannot run."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "diagnose", *words],
+            input=text.encode("utf-8", "replace"),
+            capture_output=True,
+            timeout=SECONDS,
+            env=_environ(),
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 2, ""
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def _environ() -> dict[str, str]:
+    """The environment, with the folder that this package was imported from."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    known = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, known))), "NO_COLOR": "1"}
+
+
+@contextmanager
+def workspace() -> Iterator[str]:
+    """A folder for files to hand over, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="llmdoctor-", ignore_cleanup_errors=True) as folder:
+        yield folder

@@ -53,7 +53,7 @@ class Settled(Known):
     def set_by_user(self, name: str) -> bool:
         """Whether a file says it, rather than a default."""
         fact = self._told.get(name)
-        return fact is not None and fact.line > 0
+        return fact is not None and not fact.origin.endswith("default")
 
     def given(self, key: str) -> str:
         """A setting by its own name, as it was written; empty where there is none."""

@@ -19,7 +19,8 @@ MOST = 1 << 40
 """Numbers above this are no settings of a training."""
 _OTHER_PARALLEL = (
     "sequence_parallel_size", "sequence_parallel_degree", "context_parallel_size", "tensor_parallel_size", "cp_size", "sp_size",
-    "tp_size", "parallelism_config_cp_size", "parallelism_config_sp_size", "parallelism_config_tp_size",
+    "tp_size", "autotp_size", "zero.autotp", "zero.sequence_parallel", "accelerate.cp", "accelerate.sp", "accelerate.tp",
+    "accelerate.megatron_tp", "accelerate.megatron_pp",
 )  # fmt: skip
 """Settings with which several processes share one sequence."""
 _GENERATING = ("grpo", "rloo")
@@ -39,7 +40,10 @@ def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
 
 def _world(known: Settled) -> Told:
     """Processes of the whole training, and whether one process would drive several GPUs by itself."""
-    if known.text("deploy.distributed").upper() == "NO" and known.text("deploy.launcher"):
+    if known.text("deploy.launcher") and "NO" in (
+        known.text("deploy.distributed"),
+        known.text("accelerate.distributed"),
+    ):
         yield "tuning.world", 1
         return
     for name in ("training.processes", "deploy.processes_all"):
@@ -73,8 +77,8 @@ def _batch(known: Settled) -> Told:
 def _devices(known: Settled) -> int | None:
     """How many GPUs take sequences of their own; None where several share one, or the number is not known."""
     world = known.count("tuning.world")
-    shared = any((known.given_number(name) or 1) > 1 for name in _OTHER_PARALLEL)
-    if not world or shared or (known.text("deploy.launcher") and known.given("parallelism_config")):
+    shared = any((known.given_number(name) or known.number(name) or 1) > 1 for name in _OTHER_PARALLEL)
+    if not world or shared:
         return None
     if known.yes("tuning.data_parallel"):
         return (known.count("gpu.visible_count") or known.count("gpu.count") or 1) * world

@@ -114,8 +114,13 @@ def _trackers(known: Settled) -> Told:
 
 
 def _precision(known: Settled) -> Told:
-    """Whether bf16 is computed in (TRL takes it where nothing is set), on what, and whether float16 weights are trained."""
-    on_cpu = known.yes("training.on_cpu") or known.yes("env.ACCELERATE_USE_CPU") or known.yes("deploy.on_cpu")
+    """Whether bf16 is computed in (TRL takes it where nothing is set), and whether on the CPU."""
+    on_cpu = (
+        known.yes("training.on_cpu")
+        or known.yes("env.ACCELERATE_USE_CPU")
+        or known.yes("deploy.on_cpu")
+        or known.yes("accelerate.on_cpu")
+    )
     if known.value("training.on_cpu") is not None or on_cpu or known.settled:
         yield "tuning.on_cpu", on_cpu
     bf16 = known.value("training.bf16")
@@ -123,17 +128,6 @@ def _precision(known: Settled) -> Told:
         yield "tuning.bf16", bf16
     elif known.framework == "trl" and known.settled and _is_trainers(known):
         yield "tuning.bf16", not known.yes("training.fp16")
-    if (
-        known.yes("training.fp16")
-        and known.framework in ("trainer", "trl")
-        and known.text("training.method") in ("full", "freeze")
-        and known.text("training.load_dtype") in ("float16", "fp16", "half")
-        and not known.text("training.deepspeed")
-        and known.value("zero.stage") is None
-        and not known.text("training.fsdp")
-        and known.value("fsdp.version") is None
-    ):
-        yield "tuning.fp16_scaled_weights", True
 
 
 def _is_trainers(known: Settled) -> bool:

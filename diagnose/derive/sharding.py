@@ -200,7 +200,8 @@ def _pairs(known: Known) -> Iterator[tuple[str, float | None, str]]:
     if known.text("zero.scheduler").startswith("Warmup"):
         yield "zero.total_steps", _number(known, "training.max_steps"), "zero.total_steps_differs"
         warmup = _number(known, "training.warmup_steps")
-        yield "zero.warmup_steps", None if warmup is None else max(1.0, warmup), "zero.warmup_steps_differs"
+        if warmup is not None and (warmup or _number(known, "zero.warmup_steps")):
+            yield "zero.warmup_steps", max(1.0, warmup), "zero.warmup_steps_differs"
 
 
 def _mine(known: Known, name: str, default: float, kinds: Sequence[str] = _PLAIN) -> float | None:
@@ -313,6 +314,8 @@ def _others(known: Known) -> None:
     whole = known.text("training.method") == "full" or not known.text("training.method")
     if by_trainer and whole and stage == 3 and not known.yes("zero.save_16bit") and not known.yes("zero.save_fp16"):
         known.add("zero.save_without_weights", True)
+    if known.yes("zero.bf16_states") and not known.yes("zero.bf16_master"):
+        known.add("zero.bf16_states_alone", True)
     size = world(known)
     if size == 1 and stage and stage > 0 and not _offloads(known):
         known.add("zero.alone", True)
@@ -353,6 +356,8 @@ def _fsdp(known: Known) -> None:
         trainers = known.value("training.gradient_checkpointing")
         if trainers is True or (trainers is None and known.text("training.framework") == "trl"):
             known.add("fsdp.checkpointed_twice", True)
+    if known.yes("fsdp.checkpointing_offload") and not known.yes("fsdp.checkpointing"):
+        known.add("fsdp.checkpointing_missing", True)
     _fsdp_quantized(known)
     if world(known) == 1 and by:
         known.add("fsdp.alone", True)
@@ -363,10 +368,11 @@ def _fsdp_of_accelerate(known: Known, version: int) -> None:
     if known.value("fsdp.sync_states") is False and known.value("fsdp.ram_efficient") is not False:
         known.add("fsdp.sync_refused", True)
     policy = known.text("fsdp.wrap_policy")
-    if policy in ("", "NO_WRAP"):
-        known.add("fsdp.unwrapped", True)
-    if known.text("fsdp.wrap_classes") and policy in ("", "NO_WRAP", "SIZE_BASED_WRAP"):
-        known.add("fsdp.classes_unread", True)
+    if known.text("training.method") in ("", "full"):  # with adapters the Trainer sets a policy of its own
+        if policy in ("", "NO_WRAP"):
+            known.add("fsdp.unwrapped", True)
+        if known.text("fsdp.wrap_classes") and policy in ("", "NO_WRAP", "SIZE_BASED_WRAP"):
+            known.add("fsdp.classes_unread", True)
     fp8 = known.text("accelerate.mixed_precision") == "fp8" and known.text("accelerate.fp8_backend").upper() == "AO"
     if fp8 and known.value("fsdp.ram_efficient") is not False:
         known.add("fsdp.fp8_refused", True)

@@ -58,11 +58,25 @@ def run(command: tuple[str, ...], wish: Wish) -> int:
     grace = seconds_of(wish.grace, "--grace")
     if wish.hang and hang < 1:
         raise InputError(f"--hang {wish.hang}: at least a second; a training is silent for minutes while it loads")
+    _see_that_it_can_be_told(wish)
     from diagnose.run import report
 
     files = report.prepare(wish.report, os.environ) if wish.report else None
     gc.enable()
     return _Run(command, wish, Hang(hang, wish.on_hang == "end", grace) if hang else None, files).run()
+
+
+def _see_that_it_can_be_told(wish: Wish) -> None:
+    """Mistakes that a diagnosis would meet are told before the command starts, not days later. Raises InputError for them."""
+    if wish.rules:
+        from diagnose import ruleset
+
+        ruleset.load(list(wish.rules))
+    for path in wish.configs:
+        if not os.path.isfile(path):
+            raise InputError(f"--config {path}: no such file")
+    if wish.report and os.path.lexists(wish.report) and not os.path.isdir(wish.report):
+        raise InputError(f"--report {wish.report}: is a file; name a folder")
 
 
 def seconds_of(text: str, option: str) -> float:
@@ -168,6 +182,9 @@ class _Run:
             return
         if failed and self._files is None and was_interrupted(seen):
             return
+        if seen.ended_by_us and seen.hang is not None and seen.hang.text:
+            self._say(f"llmdoctor: {_told(seen, code)}\n")
+            return  # it has been told why
         if failed:
             self._say(f"\nllmdoctor: {_told(seen, code)}; looking for the reason …\n")
         text = data.decode("utf-8", "replace")

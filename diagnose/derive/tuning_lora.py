@@ -283,8 +283,12 @@ def _pattern(text: str, modules: Modules, known: Known) -> Told:
     compiled = _compiled(text)
     if compiled is None:
         return
-    if any(compiled.fullmatch(path) for path in _spelt_out(modules, known)):
+    if any(compiled.fullmatch(path) for path in _spelt_out(modules.every, known)):
         yield "tuning.lora.pattern_matches", True
+        refused = [path for path in _spelt_out(modules.others, known, as_now=True) if compiled.fullmatch(path)]
+        ends = sorted({end for path in refused if _is_refused(end := path.rpartition(".")[2], modules, known)})
+        if ends:
+            yield "tuning.lora.target_refused", ", ".join(ends)[:200]
         return
     if modules.stacked and re.search(r"expert|w[123]|gate|up_proj|down_proj", text):
         return  # PEFT also tries the names that experts had
@@ -306,12 +310,12 @@ def _compiled(text: str) -> Any:
         return None
 
 
-def _spelt_out(modules: Modules, known: Known) -> Iterator[str]:
-    """The modules with their layers' numbers, and with the beginnings that releases of transformers give them."""
+def _spelt_out(paths: Iterable[str], known: Known, as_now: bool = False) -> Iterator[str]:
+    """Modules with their layers' numbers, and unless `as_now` with the beginnings that older releases of transformers gave them."""
     layers = max(1, min(known.whole("model.layers") or 2, 200))
     count = 0
-    for path in modules.every:
-        for name in _beginnings(path):
+    for path in paths:
+        for name in [path] if as_now else _beginnings(path):
             whole = layers if name.count("#") == 1 else min(layers, 2)
             for number in range(whole):
                 count += 1

@@ -274,7 +274,7 @@ def test_a_healthy_training_of_a_real_folder_is_told_nothing(folder: str, text: 
         ("qwen2", "lora_target_modules: q_proj", "lora-target-is-one-name"),
         ("qwen2", r"lora_target_modules: '.*\.attention\.q_proj'", "lora-pattern-matches-nothing"),
         ("qwen2", "lora_target_modules: [q_proj, mlp]", "lora-target-is-no-matrix"),
-        ("qwen2", "lora_target_modules: [q_proj, lm_head]", "lora-on-output-layer"),
+        ("qwen2", "lora_target_modules: [q_proj, lm_head]\ncompletion_only_loss: false", "lora-on-output-layer"),
         ("qwen2", "lora_target_modules: [q_proj, v_proj]\nlora_modules_to_save: [wte]", "lora-saved-module-not-in-model"),
         ("qwen2", "lora_target_modules: [q_proj, v_proj]\neos_token: '<|eot_id|>'", "end-token-set-not-in-vocabulary"),
         ("qwen2", "lora_target_modules: [q_proj, v_proj]\npad_token: '<|finetune_right_pad_id|>'", "pad-token-set-not-in-vocabulary"),

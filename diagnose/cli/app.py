@@ -137,12 +137,13 @@ FormatOption = Annotated[
     ),
 ]
 OutputOption = Annotated[
-    str,
+    Optional[list[str]],
     typer.Option(
         "--output",
         "-o",
         metavar="FILE",
-        help="Write it to a file; the text goes to standard output.",
+        help="Write it to a file, in --format or as its name tells (.sarif, .xml, .json, .md); the text goes to standard "
+        "output. May be given several times.",
         show_default=False,
     ),
 ]
@@ -201,7 +202,7 @@ def diagnose(
     python: PythonOption = "",
     model: ModelOption = "",
     format: FormatOption = None,
-    output: OutputOption = "",
+    output: OutputOption = None,
     fail_on: FailOnOption = None,
     rules: RulesOption = None,
 ) -> None:
@@ -214,14 +215,22 @@ def diagnose(
         from diagnose.cli.check import Target
 
         machine = Target(python=python, case=case, model=model, machine=here or bool(python) or not model)
-    wanted = Wanted(_value(format), output, _value(fail_on))
+    wanted = Wanted(_value(format), tuple(output or ()), _value(fail_on))
     raise typer.Exit(run(logs or [], wanted, rules or [], machine))
 
 
 @app.command(options_metavar="[OPTIONS]", epilog="After -- stands a launch command: llmdoctor check -- vllm serve …")
 def check(
     context: typer.Context,
-    model: ModelArgument = "",
+    what: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="[MODEL|FILE]...",
+            help="A model (folder, .gguf or .safetensors file, Hub id in the local cache); or files, sorted by their content: "
+            "manifests, training data, configurations of trainings, each judged by itself.",
+            show_default=False,
+        ),
+    ] = None,
     file: FileOption = None,
     config: ConfigOption = None,
     data: DataOption = None,
@@ -236,7 +245,7 @@ def check(
         typer.Option("--case", metavar="FILE", help="Judge a case file instead of this machine.", show_default=False),
     ] = "",
     format: FormatOption = None,
-    output: OutputOption = "",
+    output: OutputOption = None,
     fail_on: FailOnOption = None,
     baseline: BaselineOption = "",
     update_baseline: UpdateOption = False,
@@ -244,24 +253,26 @@ def check(
 ) -> None:
     """See whether model, launch command, GPUs, machine and packages fit."""
     from diagnose.cli.check import Target, run
+    from diagnose.cli.paths import named
     from diagnose.cli.report import Wanted
 
+    found = named(what or [])
     target = Target(
         python,
         wanted,
         deep,
         case,
-        model,
+        found.model,
         context.obj or (),
-        tuple(file or ()),
+        (*(file or ()), *found.files),
         tuple(config or ()),
-        tuple(data or ()),
+        (*(data or ()), *found.data),
         sample,
         online,
         machine=not no_machine,
     )
-    report = Wanted(_value(format), output, _value(fail_on), baseline, update_baseline)
-    raise typer.Exit(run(target, report, rules or []))
+    report = Wanted(_value(format), tuple(output or ()), _value(fail_on), baseline, update_baseline)
+    raise typer.Exit(run(target, report, rules or [], found.configs))
 
 
 @app.command(epilog="After -- stands a launch command, as for check.")

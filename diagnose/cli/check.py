@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from msgspec import Struct
@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from diagnose import project, ruleset
 from diagnose.cli import paths
-from diagnose.cli.report import Wanted, check_wanted, finish, judged, warn_of_unknown
+from diagnose.cli.report import Wanted, accepted, check_wanted, finish, judged, warn_of_unknown
 from diagnose.collect import completed
 from diagnose.errors import InputError
+from diagnose.merge import merged
 from diagnose.model import Case
 from diagnose.places import working_folder
 from diagnose.project import Project
@@ -43,29 +44,41 @@ class Target(Struct, frozen=True):
     machine: bool = True
 
 
-def run(target: Target, wanted: Wanted, rule_folders: list[str]) -> int:
-    """Check and report; the exit code tells whether something at or above the threshold was found."""
+def run(target: Target, wanted: Wanted, rule_folders: list[str], each: Sequence[str] = ()) -> int:
+    """Check and report; the exit code tells whether something at or above the threshold was found.
+
+    `each` are configurations of trainings that have nothing to do with each other: every one is judged by itself.
+    """
     settings = project.find(working_folder())
     baseline = check_wanted(wanted, settings)
-    target = _by_settings(target, settings)
+    targets = _targets(_wanted_of(target, settings), each, settings)
     rules = cache(lambda: ruleset.load([*rule_folders, *(settings.inside(path) for path in settings.rules)]))
-    case = case_of(rules, target)
+    cases = [case_of(rules, one) for one in targets]
     warn_of_unknown(rules(), settings)
-    code = finish(judged(rules(), case, settings, baseline), wanted, settings)
-    _complain(target, case)
+    found = merged([judged(rules(), case, settings) for case in cases])
+    code = finish(accepted(rules(), found, settings, baseline), wanted, settings)
+    for one, case in zip(targets, cases, strict=True):
+        _complain(one, case)
     return code
 
 
-def _by_settings(target: Target, settings: Project) -> Target:
-    """What the project's settings name, where the command line names nothing."""
-    if target.case:
+def _wanted_of(target: Target, settings: Project) -> Target:
+    """The target with the engine that the project's settings name, where the command line names none."""
+    if target.case or target.wanted or not settings.engines:
         return target
-    if not target.wanted and settings.engines:
-        target = replace(target, wanted=settings.engines[0])
-    if settings.paths and not (target.model or target.command or target.files or target.configs or target.data):
+    return replace(target, wanted=settings.engines[0])
+
+
+def _targets(target: Target, each: Sequence[str], settings: Project) -> list[Target]:
+    """A target for each configuration; those that the project's settings name, where the command line names nothing."""
+    named = target.case or target.model or target.command or target.files or target.configs or target.data
+    if not named and not each and settings.paths:
         found = paths.sort_out([settings.inside(path) for path in settings.paths], settings.file)
-        target = replace(target, model=found.model, files=found.files, configs=found.configs, data=found.data)
-    return target
+        target = replace(target, model=found.model, files=found.files, data=found.data)
+        each = found.configs
+    if each and target.configs:
+        raise InputError("the files of one training are named with --config, several trainings without it; not both")
+    return [replace(target, configs=(path,)) for path in each] or [target]
 
 
 def collect(target: Target, output: str, keep: list[str]) -> int:

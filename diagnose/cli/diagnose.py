@@ -63,6 +63,7 @@ def _standard_input(logs: list[str]) -> BinaryIO:
 
 def print_diagnosis(diagnosis: Diagnosis, format_name: str) -> None:
     """Write the report to standard output, in colour on a terminal."""
+    format_name = format_name or "text"
     if format_name == "text" and in_colour():
         from diagnose.cli.terminal import show
 

@@ -28,6 +28,14 @@ class Sorted(Struct, frozen=True):
     data: tuple[str, ...] = ()
 
 
+def named(words: Sequence[str]) -> Sorted:
+    """What the words of a command line name. One that is no file of a kind that is known is a model's path or id."""
+    found: dict[str, list[str]] = {"model": [], "files": [], "configs": [], "data": []}
+    for word in words:
+        found[_kind(word) or "model"].append(word)
+    return _sorted(found, "check")
+
+
 def sort_out(patterns: Sequence[str], named_in: str) -> Sorted:
     """Sort paths, which may have `*` in them. Raises InputError for one that leads to nothing, or that nobody knows."""
     found: dict[str, list[str]] = {"model": [], "files": [], "configs": [], "data": []}
@@ -36,13 +44,25 @@ def sort_out(patterns: Sequence[str], named_in: str) -> Sorted:
         if not there:
             raise InputError(f"{named_in}: paths: there is no {pattern}")
         for path in there:
-            found[_kind(path, named_in)].append(path)
+            kind = _kind(path)
+            if not kind:
+                raise InputError(
+                    f"{named_in}: paths: {path} is neither a configuration, training data, a manifest nor a model"
+                )
+            found[kind].append(path)
+    return _sorted(found, f"{named_in}: paths")
+
+
+def _sorted(found: dict[str, list[str]], named_in: str) -> Sorted:
     if len(found["model"]) > 1:
-        raise InputError(f"{named_in}: paths: {' and '.join(found['model'][:2])} are two models; check looks at one")
+        raise InputError(f"{named_in}: {' and '.join(found['model'][:2])} are two models; check looks at one at a time")
     return Sorted("".join(found["model"]), tuple(found["files"]), tuple(found["configs"]), tuple(found["data"]))
 
 
-def _kind(path: str, named_in: str) -> str:
+def _kind(path: str) -> str:
+    """What a path is of; empty for what cannot be told, or is not there."""
+    if not os.path.exists(path):
+        return ""
     suffix = os.path.splitext(path.lower().removesuffix(".gz").removesuffix(".zst"))[1]
     if suffix in _DATA:
         return "data"
@@ -50,6 +70,4 @@ def _kind(path: str, named_in: str) -> str:
         return "model"
     if suffix in (".yaml", ".yml") and _MANIFEST.search(read_text(path, HEAD) or ""):
         return "files"
-    if suffix in _CONFIG:
-        return "configs"
-    raise InputError(f"{named_in}: paths: {path} is neither a configuration, training data, a manifest nor a model")
+    return "configs" if suffix in _CONFIG and os.path.isfile(path) else ""

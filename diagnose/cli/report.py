@@ -25,11 +25,12 @@ SUFFIXES = {".sarif": "sarif", ".xml": "junit", ".md": "markdown", ".json": "jso
 class Wanted(Struct, frozen=True):
     """What the command line says of the report; empty texts leave it to the project's settings, or to the defaults.
 
-    `update` writes the baseline rather than to hold the findings against it.
+    Each of `outputs` is a file, written in `format`, or else in the one that its name tells; GitHub's annotations are for
+    standard output only. `update` writes the baseline rather than to hold the findings against it.
     """
 
     format: str = ""
-    output: str = ""
+    outputs: tuple[str, ...] = ()
     fail_on: str = ""
     baseline: str = ""
     update: bool = False
@@ -37,11 +38,11 @@ class Wanted(Struct, frozen=True):
 
 def check_wanted(wanted: Wanted, settings: Project) -> Mapping[str, Sequence[str]]:
     """The baseline that holds. Raises InputError before anything is read, if the report cannot be written as wanted."""
-    if wanted.output:
-        folder = os.path.dirname(wanted.output) or "."
-        if os.path.isdir(wanted.output) or not os.path.isdir(folder):
-            why = "it is a folder" if os.path.isdir(wanted.output) else f"there is no folder {folder}"
-            raise InputError(f"--output {wanted.output}: {why}")
+    for path in wanted.outputs:
+        folder = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.path.isdir(folder):
+            why = "it is a folder" if os.path.isdir(path) else f"there is no folder {folder}"
+            raise InputError(f"--output {path}: {why}")
     path = baseline_path(wanted, settings)
     if wanted.update and not path:
         raise InputError("--update-baseline: name the file with --baseline, or in the project's settings")
@@ -55,11 +56,17 @@ def baseline_path(wanted: Wanted, settings: Project) -> str:
     return wanted.baseline or (settings.inside(settings.baseline) if settings.baseline else "")
 
 
-def judged(rules: RuleSet, case: Case, settings: Project, baseline: Mapping[str, Sequence[str]]) -> Diagnosis:
-    """What the rules say of a case, without what the project does not count."""
-    found = match(rules, case)
-    families = {finding.rule.id: finding.rule.family for finding in found}
-    diagnosis = diagnose(rules, case, accept.selected(found, settings))
+def judged(rules: RuleSet, case: Case, settings: Project) -> Diagnosis:
+    """What those rules say of a case that the project selects."""
+    return diagnose(rules, case, accept.selected(match(rules, case), settings))
+
+
+def accepted(
+    rules: RuleSet, diagnosis: Diagnosis, settings: Project, baseline: Mapping[str, Sequence[str]]
+) -> Diagnosis:
+    """The diagnosis without what the project does not count."""
+    found = {cause.rule: rules.find(cause.rule) for cause in diagnosis.diagnoses}
+    families = {name: rule.family for name, rule in found.items() if rule is not None}
     return accept.apply(diagnosis, families, settings, baseline)
 
 
@@ -75,17 +82,16 @@ def warn_of_unknown(rules: RuleSet, settings: Project) -> None:
 
 def finish(diagnosis: Diagnosis, wanted: Wanted, settings: Project) -> int:
     """Write the report where it is wanted; the exit code. Raises InputError if a file cannot be written."""
-    name = wanted.format or SUFFIXES.get(os.path.splitext(wanted.output)[1].lower(), "text")
     if wanted.update:
         _write(baseline_path(wanted, settings), accept.baseline_text(diagnosis))
         print(f"{baseline_path(wanted, settings)}: {len(diagnosis.diagnoses)} findings accepted", file=sys.stderr)
-    if wanted.output:
-        _write(wanted.output, formatter(name)(diagnosis))
-        print_diagnosis(diagnosis, "text")
-        print(f"{wanted.output}: {counted(diagnosis)}", file=sys.stderr)
-    else:
-        print_diagnosis(diagnosis, name)
-    if name == "github":
+    annotated = wanted.format == "github"
+    print_diagnosis(diagnosis, wanted.format if annotated or not wanted.outputs else "text")
+    for path in wanted.outputs:
+        by_name = SUFFIXES.get(os.path.splitext(path)[1].lower(), "text")
+        _write(path, formatter(by_name if annotated else wanted.format or by_name)(diagnosis))
+        print(f"{path}: {counted(diagnosis)}", file=sys.stderr)
+    if annotated:
         _summarise(diagnosis)
     if wanted.update:
         return 0

@@ -315,6 +315,8 @@ def reckoned(setup: Setup) -> Held:
     sequences = setup.batch * (2 if setup.paired else 1)
     base = _held_states(setup)
     kept = tuning.activations(widths, sequences, setup.length, setup.checkpointing)
+    if setup.method != "full" and not setup.checkpointing:
+        kept //= 2  # below frozen matrices nothing has to be kept for their own gradients
     loss = tuning.loss(widths, sequences, setup.length) if setup.logits else 0
     gathered = 4 * model.parameters // max(1, widths.layers) if setup.zero >= 3 else 0
     reference = 0

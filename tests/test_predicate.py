@@ -237,3 +237,10 @@ def test_any_text_is_a_condition_or_a_mistake(text: str, value: str | int | floa
     except PredicateError:
         return
     assert answer(parsed, {parsed.name: value, str(parsed.value): value}) in (True, False, None)
+
+
+def test_a_measured_number_compares_as_a_number_also_with_a_fraction() -> None:
+    """A learning rate of 0.0002 is below 0.001, although a release 0.0002 would be above a release 0.001."""
+    assert answer(parse("training.learning_rate > 0.001"), {"training.learning_rate": 0.0002}) is False
+    assert answer(parse("training.learning_rate < 0.001"), {"training.learning_rate": 0.0002}) is True
+    assert answer(parse("torch.version < 2.10"), {"torch.version": "2.9"}) is True

@@ -65,6 +65,8 @@ def case_of_machine(
     if request.configs or request.command:
         collected.take(read_all([_training(request, collected.facts)]))
     request = _as_launched(request, collected.facts)
+    if request.machine and _is_training_here(collected.facts):
+        collected.take(read_all([_around(request, collected.facts)]))
     if request.machine:
         collected.take(_environment(request, collected.facts))
     interpreter = _text(collected.facts, "python.path")
@@ -124,6 +126,18 @@ def _training(request: Request, facts: Mapping[str, Fact]) -> Source:
         lambda: training.read(request.configs, request.environ, request.folder, launched),
         FIND_SECONDS,
     )
+
+
+def _is_training_here(facts: Mapping[str, Fact]) -> bool:
+    """Whether settings of a training are known that counts with this machine's folders, not with those of a container."""
+    return _text(facts, "launch.contained") != "True" and any(name.startswith("training.") for name in facts)
+
+
+def _around(request: Request, facts: Mapping[str, Fact]) -> Source:
+    from diagnose.sources.training import around
+
+    known = dict(facts)
+    return Source("training output", lambda: around.read(known, request.environ, request.folder), FIND_SECONDS)
 
 
 def _data(request: Request, facts: Mapping[str, Fact]) -> Source:

@@ -87,20 +87,13 @@ def _devices(known: Settled) -> int | None:
 
 def _generations(known: Settled) -> Told:
     """Completions of one round of GRPO or RLOO, by the arithmetic of TRL's configuration."""
-    task, group = known.text("training.task"), _group(known)
-    batch, times, devices = (
-        known.count_or("training.batch", 8),
-        known.count_or("training.accumulation", 1),
-        _devices(known),
-    )
-    if (
-        task not in _GENERATING
-        or known.framework not in ("trl", "axolotl")
-        or not (group and batch and times and devices)
-    ):
+    if known.text("training.task") not in _GENERATING or known.framework != "trl":
         return
     whole, per_round = known.given_count("generation_batch_size"), known.given_count("steps_per_generation")
-    if whole and per_round:
+    yield "tuning.generation_set_twice", bool(whole and per_round)
+    batch, times = known.count_or("training.batch", 8), known.count_or("training.accumulation", 1)
+    group, devices = _group(known), _devices(known)
+    if not (group and batch and times and devices) or (whole and per_round):
         return
     if whole:
         yield "tuning.generation_round_left", whole % (batch * devices)
@@ -110,7 +103,7 @@ def _generations(known: Settled) -> Told:
     if size % group == 0:
         yield "tuning.prompts_per_round", size // group
     evaluated = known.count_or("training.eval_batch", 8)
-    if known.text("training.eval") in ("steps", "epoch") and evaluated and known.framework == "trl":
+    if known.text("training.eval") in ("steps", "epoch") and evaluated:
         yield "tuning.eval_generation_left", evaluated * devices % (known.given_count("num_generations_eval") or group)
 
 

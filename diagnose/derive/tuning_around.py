@@ -123,11 +123,9 @@ def _precision(known: Settled) -> Told:
     )
     if known.value("training.on_cpu") is not None or on_cpu or known.settled:
         yield "tuning.on_cpu", on_cpu
-    bf16 = known.value("training.bf16")
-    if isinstance(bf16, bool):
-        yield "tuning.bf16", bf16
-    elif known.framework == "trl" and known.settled and _is_trainers(known):
-        yield "tuning.bf16", not known.yes("training.fp16")
+    release = known.text("trl.version").partition(".")[0]
+    if known.framework == "trl" and known.settled and _is_trainers(known) and release in ("", "1"):
+        yield "tuning.bf16_by_default", known.value("training.bf16") is None and not known.yes("training.fp16")
 
 
 def _is_trainers(known: Settled) -> bool:
@@ -173,11 +171,42 @@ def _sharded(known: Settled) -> Told:
         yield "tuning.sharded_by", "DeepSpeed"
     elif known.text("training.fsdp") or known.text("deploy.distributed").upper() == "FSDP":
         yield "tuning.sharded_by", "FSDP"
+    elif known.settled and known.text("deploy.launcher") != "accelerate":
+        yield "tuning.sharded_by", "none"
 
 
 def _hub(known: Settled) -> Told:
     if known.yes("training.push_to_hub") and known.text("hub.token"):
         yield "tuning.hub_token_missing", known.text("hub.token") == "none" and not known.yes("training.hub_token")
+
+
+def _waiting(known: Settled) -> Told:
+    """How long a collective may take, and what the others wait for."""
+    seconds = known.number_or("training.ddp_timeout", 1800)
+    if seconds is not None and seconds > 0:
+        yield "tuning.collective_seconds", seconds
+    if known.settled:
+        yield "tuning.tokenizes_alone", (known.count("training.preprocessing_workers") or 1) == 1
+    if known.settled and known.framework in ("trainer", "trl"):
+        yield "tuning.steps_of_stream_missing", known.yes("tuning.streaming") and known.absent("training.max_steps")
+    strategy = known.given("logging_strategy")
+    if known.settled:
+        yield "tuning.logs_by_steps", strategy in ("", "steps")
+
+
+def _resumed(known: Settled) -> Told:
+    """The checkpoint that is resumed from against the settings."""
+    rate, before = known.number("training.learning_rate"), known.number("resume.learning_rate")
+    if rate is not None and before is not None:
+        yield "tuning.rate_below_resumed", 0 < rate < 0.99 * before
+    wanted, there = known.text("training.lora.targets"), known.text("resume.targets")
+    if wanted and there and known.text("resume.kind") == "plain" and known.yes("resume.optimizer"):
+        listed = not known.yes("training.lora.targets_pattern") and re.fullmatch(r"[\w.]+(?:,[\w.]+)*", wanted)
+        if listed and "all" not in wanted.split(","):
+            yield "tuning.adapter_targets_differ", set(wanted.split(",")) != set(there.split(","))
+    if known.text("saved.folder"):
+        kept = not known.yes("training.output_overwritten") and not known.text("training.resume")
+        yield "tuning.output_kept", kept
 
 
 STEPS: tuple[Callable[[Settled], Told], ...] = (
@@ -189,4 +218,6 @@ STEPS: tuple[Callable[[Settled], Told], ...] = (
     _stopping,
     _sharded,
     _hub,
+    _waiting,
+    _resumed,
 )

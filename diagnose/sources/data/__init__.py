@@ -41,6 +41,8 @@ def read(
     yield from readings
     model = _model(environ, folder, known)
     special = model.control_tokens() if model is not None else []
+    yield Fact("data.mapped", "training.script" in known, "training configuration")
+    yield Fact("data.packed", _text(known, "training.packing") == "True", "training configuration")
     done: list[Read] = []
     for number, file in enumerate(found):
         yield from _one(number, file, environ, folder, known, model, special, sample, done)
@@ -110,12 +112,18 @@ def _one(
     yield Fact(f"{head}.role", file.role, file.shown)
     interpreters = list(dict.fromkeys(filter(None, (_text(known, "python.path"), sys.executable))))
     folders = [os.path.dirname(file.path), folder]
-    one = Read(file, _number(known, "model.vocab_size"), special, folders, interpreters, environ, sample)
+    begin = _text(known, "special.bos.text") if _text(known, "tokenizer.adds_bos") == "True" else ""
+    one = Read(file, _number(known, "model.vocab_size"), begin, special, folders, interpreters, environ, sample)
     yield from one.run(head)
     done.append(one)
     if one.kept is not None and one.examples is not None and model is not None and one.count:
         limits = _limits(known)
-        yield from prompts.facts(one.kept, one.examples.turns, one.layout, model, limits, head, file.shown, one.count)
+        for reading in prompts.facts(
+            one.kept, one.examples.turns, one.layout, model, limits, head, file.shown, one.about or one.count
+        ):
+            if isinstance(reading, Fact) and reading.name == f"{head}.tokens":
+                one.tokens = int(reading.value)
+            yield reading
 
 
 def _limits(known: Mapping[str, Fact]) -> Limits:
@@ -147,6 +155,8 @@ def _together(done: Sequence[Read], sample: bool) -> Iterator[Reading]:
             yield Fact("data.examples_about", sum(one.about for one in train), origin)
         else:
             yield Fact("data.examples", count, origin)
+        if all(one.tokens for one in train):
+            yield Fact("data.tokens", sum(one.tokens for one in train), origin)
     for one in done:
         if one.file.role == "eval" and one.count and train:
             yield from _leak(one, [other.repeats for other in train])

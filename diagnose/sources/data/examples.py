@@ -16,10 +16,13 @@ MASKED = -100
 
 
 class Examples:
-    """The examples of a file. `vocabulary` is how many ids the model knows (0: not known)."""
+    """The examples of a file. `vocabulary` is how many ids the model knows (0: not known).
 
-    def __init__(self, layout: Layout, tally: Tally, vocabulary: int = 0) -> None:
-        self.layout, self.tally, self.vocabulary = layout, tally, vocabulary
+    `begin` is the token that the tokenizer puts before a text by itself (empty: none).
+    """
+
+    def __init__(self, layout: Layout, tally: Tally, vocabulary: int = 0, begin: str = "") -> None:
+        self.layout, self.tally, self.vocabulary, self.begin = layout, tally, vocabulary, begin
         self.turns = Turns(tally, layout.role, layout.content, layout.names)
         self.late = False
         self.labels = {True: 0, False: 0}
@@ -149,6 +152,8 @@ class Examples:
         if type(value) is str:
             if len(value) < _SHORT and not value.strip():
                 self.tally.add(f"{name}_empty", line)
+            if self.begin and name in ("text", "prompt") and value.startswith(self.begin):
+                self.tally.add("begins_twice", line, self.begin)
             return value
         if value is None:
             self.tally.add(f"{name}_missing", line, column)

@@ -37,13 +37,13 @@ def kind_of(name: str, head: bytes, size: int) -> Kind:
     for packed in PACKED[1:]:
         lower = lower.removesuffix(packed)
     ending = os.path.splitext(lower)[1]
-    problem = _problem(head, size)
-    if problem is not None:
-        return problem
     if head.startswith(b"PAR1"):
         return Kind("parquet")
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return Kind("arrow")
+    problem = _problem(head, size)
+    if problem is not None:
+        return problem
     found = _BY_NAME.get(ending, "")
     if found in ("parquet", "arrow"):
         return Kind(problem="other", detail=f"its first bytes are not those of a {ending[1:]} file")

@@ -21,7 +21,8 @@ from diagnose.sources.data.tally import Tally
 
 _IN_TURNS = ("messages", "sharegpt", "alpaca")
 """Forms whose texts are put into a chat template."""
-_SAME_LENGTH = 20
+_SAME_LENGTH, _CUT_CHARACTERS = 20, 200
+"""From how many examples of one length on, and from which length on, it is told that the longest have the same."""
 
 
 class Read:
@@ -31,6 +32,7 @@ class Read:
         self,
         file: DataFile,
         vocabulary: int,
+        begin: str,
         special: Sequence[str],
         folders: Sequence[str],
         interpreters: list[str],
@@ -39,13 +41,13 @@ class Read:
     ) -> None:
         self.file, self.sample = file, sample
         self.format, self.size, self.count, self.about = "", 0, 0, 0
-        self.number = 0
+        self.number = self.tokens = 0
         self.partial = False
         self.layout, self.columns = Layout("unknown"), [""]
         self.examples: Examples | None = None
         self.kept: Kept | None = None
         self.repeats = Repeats()
-        self._vocabulary, self._special = vocabulary, special
+        self._vocabulary, self._begins, self._special = vocabulary, begin, special
         self._folders, self._interpreters, self._environ = folders, interpreters, environ
         self._tally, self._shapes = Tally(), Shapes()
         self._contents: Contents | None = None
@@ -157,7 +159,7 @@ class Read:
         rows = [row for _, row in batch.rows[:500]]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         self.layout = layout_of(rows, columns, self.file.asked)
-        self.examples = Examples(self.layout, self._tally, self._vocabulary)
+        self.examples = Examples(self.layout, self._tally, self._vocabulary, self._begins)
         self.kept = Kept()
         self._contents = Contents(self._tally, self._special, self.layout.name in _IN_TURNS)
         self._media = Media(self._tally, self._folders, columns)
@@ -239,7 +241,7 @@ class Read:
         if yes or no:
             yield Fact(f"{head}.labels_true", yes, path)
             yield Fact(f"{head}.labels_false", no, path)
-        if self._longest_count >= _SAME_LENGTH:
+        if self._longest_count >= max(_SAME_LENGTH, self.count // 50) and self._longest >= _CUT_CHARACTERS:
             yield Fact(f"{head}.longest_characters", self._longest, path)
             yield Fact(f"{head}.longest_count", self._longest_count, path)
 

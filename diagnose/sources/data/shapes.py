@@ -104,11 +104,13 @@ class Shapes:
     def _late(self, tally: Tally) -> None:
         first: dict[str, set[str]] = {}
         keys: dict[str, set[str]] = {}
+        sets: dict[str, set[frozenset[str]]] = {}
         for (names, kinds), seen in self.seen.items():
             for name, kind in zip(names, kinds, strict=True):
                 if seen.count:
                     first.setdefault(name, set()).add(_name(kind))
                     keys.setdefault(name, set()).update(_keys(kind))
+                    sets.setdefault(name, set()).add(_keys(kind))
         if not first:
             return
         for (names, kinds), seen in self.seen.items():
@@ -119,7 +121,7 @@ class Shapes:
                     tally.add("late_columns", seen.late_line, f"column {name}", seen.late)
                 elif first[name] == {"null"} and _name(kind) != "null":
                     tally.add("late_types", seen.late_line, f"{name} is null in all examples before", seen.late)
-                elif new := sorted(_keys(kind) - keys[name]):
+                elif len(sets[name]) == 1 and (new := sorted(_keys(kind) - keys[name])):
                     tally.add("late_keys", seen.late_line, f"{new[0]} in {name}", seen.late)
                 elif first[name] == {"number"} and _name(kind) == "text":
                     tally.add("late_types", seen.late_line, f"{name} is a number in all examples before", seen.late)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -52,6 +53,7 @@ class Turns:
         self.keys: dict[str, int] = {}
         self.roles: dict[str, int] = {}
         self._calls: dict[tuple[tuple[str, ...], ...], bool] = {}
+        self._key_sets: set[frozenset[str]] = set()
 
     def note(self, messages: Any, line: int, late: bool = False) -> str:
         """Take in a conversation; all its texts, one behind the other."""
@@ -83,15 +85,21 @@ class Turns:
         if any(type(name) is not str for part in keys for name in part):
             raise TypeError
         found = any(name in EXTRAS for part in keys for name in part)
-        for name in {name for part in keys for name in part}:
-            if name in self.keys:
-                continue
-            self.keys[name] = line
-            if late:
-                self.tally.add("late_keys", line, f"{name} in a message")
+        self._note_keys(keys, line, late)
         if len(self._calls) < MOST_SEQUENCES:
             self._calls[keys] = found
         return found
+
+    def _note_keys(self, keys: Iterable[tuple[str, ...]], line: int, late: bool) -> None:
+        """Keys that come only late matter where all messages before have the same: then datasets took them for all there are."""
+        for part in keys:
+            if not late and len(self._key_sets) < 2:
+                self._key_sets.add(frozenset(part))
+            for name in part:
+                if name not in self.keys:
+                    self.keys[name] = line
+                    if late and len(self._key_sets) == 1:
+                        self.tally.add("late_keys", line, f"{name} in a message")
 
     def _first(
         self,
@@ -153,6 +161,9 @@ class Turns:
                 found.append(("assistants_in_row", order))
             elif called and other == "user":
                 found.append(("calls_unanswered", order))
+        sides = [name in ("user", "tool") for name, _ in spoken]
+        if len(sides) % 2 or sides != [True, False] * (len(sides) // 2) or "system" in meant[1:]:
+            found.append(("not_alternating", order))
         if "assistant" not in meant:
             found.append(("no_assistant", order))
         elif meant[-1] != "assistant":
@@ -183,10 +194,7 @@ class Turns:
         calls = tuple([_calls_of(message) for message in good])
         roles = tuple([message[self.role] for message in good])
         contents = [message[self.content] for message in good]
-        for name in dict.fromkeys(name for message in messages for name in message):
-            if late and name not in self.keys:
-                self.tally.add("late_keys", line, f"{name} in a message")
-            self.keys.setdefault(name, line)
+        self._note_keys([tuple(message) for message in messages], line, late)
         shape = (roles, "odd", tuple(map(type, contents)), calls)
         known = self.sequences.get(shape) or self._first(shape, roles, contents, calls, messages, line)
         known.plain = False

@@ -269,9 +269,15 @@ def deepspeed(tree: Tree) -> dict[str, Schema]:
         for node in module.classes.values():
             if re.fullmatch(_CLASSES, node.name) and _is_model(tree, module, node):
                 models[node.name] = reader.schema(module, node, "ignores")
-    for name in ("OPTIMIZER", "SCHEDULER", "FP16", "BFLOAT16", "AMP", "DATA_EFFICIENCY", "ELASTICITY"):
+    for name in ("FP16", "BFLOAT16", "AMP", "DATA_EFFICIENCY", "ELASTICITY", "TENSOR_PARALLEL"):
         if name in constants:
-            top.setdefault(constants[name], Field(constants[name]))
+            top[constants[name]] = Field(constants[name])
+    for name in ("OPTIMIZER", "SCHEDULER"):
+        block = _of_block(name, constants)
+        if name in constants and block.fields:
+            models[block.name] = block
+            models[f"{block.name}Params"] = _parameters(tree, f"{block.name}Params")
+            top[constants[name]] = Field(constants[name], "mapping", schema=block.name)
     for key in {
         value for module in _modules(tree, r"deepspeed/runtime/constants\.py") for value in _texts(tree, module)
     }:
@@ -319,6 +325,42 @@ def _defaults(module: Module, constants: Mapping[str, str]) -> list[str]:
             names = [default.id for default in node.args.defaults if isinstance(default, ast.Name)]
             found += [constants[name] for name in names if name in constants and not name.endswith("_DEFAULT")]
     return found
+
+
+def _of_block(name: str, constants: Mapping[str, str]) -> Schema:
+    """The keys that DeepSpeed reads of its optimizer and scheduler: type, params, legacy_fusion. Others it passes over."""
+    parts = ["TYPE", "LEGACY_FUSION", *(f"{block}_PARAMS" for block in (name, "OPTIMIZER", "SCHEDULER"))]
+    keys = dict.fromkeys(constants[part] for part in parts if part in constants)
+    fields = {
+        key: Field(key, "mapping", schema=f"{name.capitalize()}Params") if key == "params" else Field(key)
+        for key in keys
+    }
+    return Schema(name.capitalize(), fields, "", "ignores")
+
+
+_OPTIMIZERS = {
+    "OptimizerParams": r"deepspeed/ops/(?:adam|lamb|lion|adagrad)/\w+\.py|deepspeed/runtime/fp16/onebit/\w+\.py",
+    "SchedulerParams": r"deepspeed/runtime/lr_schedules\.py",
+}
+_NOT_WRITTEN = (
+    "model_params",
+    "params",
+    "optimizer",
+    "deepspeed",
+    "last_batch_iteration",
+    "adamw_mode",
+    "fp32_optimizer_states",
+)
+
+
+def _parameters(tree: Tree, name: str) -> Schema:
+    """The arguments of DeepSpeed's own optimizers, or schedulers."""
+    reader = Reader(tree)
+    fields: dict[str, Field] = {}
+    for module in _modules(tree, _OPTIMIZERS[name]):
+        for node in module.classes.values():
+            fields |= {key: Field(key) for key in reader.signature(module, node, "refuses").fields}
+    return Schema(name, {key: field for key, field in fields.items() if key not in _NOT_WRITTEN}, "", "refuses")
 
 
 def _is_model(tree: Tree, module: Module, node: ast.ClassDef) -> bool:
@@ -390,11 +432,23 @@ def _refused(tree: Tree, fields: dict[str, Field]) -> None:
 
 
 def llamafactory(tree: Tree) -> dict[str, Schema]:
-    """All classes that its parser fills, as one: a YAML holds keys of all of them."""
+    """All classes that its parser fills, as one: a YAML holds keys of all of them. `v1` are those of its second trainer."""
+    fields, base = _arguments(tree, r"(?:llamafactory|llmtuner)/hparams/.*")
+    found: dict[str, Schema] = {}
+    if fields:
+        found["llamafactory"] = Schema("llamafactory", fields, base or "transformers.Seq2SeqTrainingArguments")
+    second, _ = _arguments(tree, r"llamafactory/v1/config/.*")
+    if second:
+        found["v1"] = Schema("v1", second)
+    return found
+
+
+def _arguments(tree: Tree, pattern: str) -> tuple[dict[str, Field], str]:
+    """The fields of all classes of arguments in some modules, and the class of another package that one of them inherits from."""
     reader = Reader(tree)
     fields: dict[str, Field] = {}
     base = ""
-    for module in _modules(tree, r"(?:llamafactory|llmtuner)/hparams/.*"):
+    for module in _modules(tree, pattern):
         for node in module.classes.values():
             if node.name.endswith("Arguments") and _is_dataclass(node):
                 schema = _by_parser(reader.schema(module, node))
@@ -403,11 +457,7 @@ def llamafactory(tree: Tree) -> dict[str, Schema]:
                 for key, values in _asserted(tree, module, node).items():
                     if key in fields:
                         fields[key] = fields[key]._replace(choices=values, checked="always")
-    return (
-        {"llamafactory": Schema("llamafactory", fields, base or "transformers.Seq2SeqTrainingArguments")}
-        if fields
-        else {}
-    )
+    return fields, base
 
 
 def _asserted(tree: Tree, module: Module, node: ast.ClassDef) -> dict[str, tuple[str, ...]]:
@@ -462,14 +512,16 @@ PACKAGES: dict[str, Package] = {
     "accelerate": Package(
         "0.26.1",
         re.compile(
-            r"accelerate/(?:commands/(?:launch|config/.*)|utils/(?:dataclasses|launch|constants|deepspeed))\.py"
+            r"accelerate/(?:commands/(?:launch|config/.*)|utils/(?:__init__|dataclasses|launch|constants|deepspeed))\.py"
         ),
         accelerate,
         "commands/config/*.py, commands/launch.py, utils/launch.py",
     ),
     "deepspeed": Package(
         "0.13.5",
-        re.compile(r"deepspeed/(?:.*config.*|.*constants.*|runtime/compiler)\.py"),
+        re.compile(
+            r"deepspeed/(?:.*config.*|.*constants.*|runtime/(?:compiler|lr_schedules|fp16/onebit/\w+)|ops/(?:adam|lamb|lion|adagrad)/\w+)\.py"
+        ),
         deepspeed,
         "runtime/config.py, runtime/constants.py, */config.py",
         True,
@@ -483,7 +535,7 @@ PACKAGES: dict[str, Package] = {
     ),
     "llamafactory": Package(
         "0.7.0",
-        re.compile(r"(?:src/)?(?:llamafactory|llmtuner)/(?:hparams/.*|extras/constants|train/callbacks)\.py"),
+        re.compile(r"(?:src/)?(?:llamafactory|llmtuner)/(?:hparams/.*|v1/config/.*)\.py"),
         llamafactory,
         "hparams/*.py",
         True,

@@ -29,72 +29,17 @@ WORDS = {
 """Packages as their users say them, before what is theirs."""
 WHOLE = {"llamafactory": "arguments", "torchtune": "recipes"}
 """What the class named like its package is called; `configuration` for others."""
-BLOCKS = {
-    "DeepSpeedZeroConfig": "zero_optimization",
-    "DeepSpeedFP16Config": "fp16",
-    "DeepSpeedBF16Config": "bf16",
-    "DeepSpeedZeroOffloadOptimizerConfig": "offload_optimizer",
-    "DeepSpeedZeroOffloadParamConfig": "offload_param",
-}
-TRL_SCRIPTS = ("trl.ModelConfig", "trl.ScriptArguments", "trl.DatasetMixtureConfig")
-"""What TRL's own scripts read from the same file or command line as the trainer's settings."""
 DECIDING = frozenset(
-    {
-        "zero_optimization",
-        "bf16",
-        "fp16",
-        "optimizer",
-        "scheduler",
-        "gradient_clipping",
-        "offload_optimizer",
-        "offload_param",
-    }
-    | {"train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps", "bnb_4bit_quant_type"}
-    | {
-        "load_in_4bit",
-        "load_in_8bit",
-        "bnb_4bit_compute_dtype",
-        "zero_stage",
-        "offload_optimizer_device",
-        "offload_param_device",
-    }
-    | {
-        "fsdp_sharding_strategy",
-        "fsdp_offload_params",
-        "fsdp_version",
-        "fsdp_state_dict_type",
-        "fsdp_reshard_after_forward",
-    }
-    | {
-        "fsdp_auto_wrap_policy",
-        "fsdp_transformer_layer_cls_to_wrap",
-        "adapter",
-        "lora_r",
-        "lora_alpha",
-        "lora_target_modules",
-    }
-    | {
-        "lora_target_linear",
-        "learning_rate",
-        "micro_batch_size",
-        "num_epochs",
-        "max_steps",
-        "sequence_len",
-        "deepspeed",
-        "fsdp",
-    }
-    | {
-        "fsdp_config",
-        "datasets",
-        "gradient_checkpointing",
-        "rl",
-        "r",
-        "target_modules",
-        "optimizer",
-        "lr_scheduler",
-        "warmup_ratio",
-    }
-    | {"sample_packing", "train_on_inputs", "warmup_steps", "val_set_size", "chat_template", "attn_implementation"}
+    """
+    zero_optimization bf16 fp16 optimizer scheduler gradient_clipping offload_optimizer offload_param stage enabled params
+    train_micro_batch_size_per_gpu train_batch_size gradient_accumulation_steps zero_stage offload_optimizer_device
+    offload_param_device fsdp_sharding_strategy fsdp_offload_params fsdp_version fsdp_state_dict_type fsdp_reshard_after_forward
+    fsdp_auto_wrap_policy fsdp_transformer_layer_cls_to_wrap transformer_layer_cls_to_wrap offload_params bnb_4bit_quant_type
+    load_in_4bit load_in_8bit bnb_4bit_compute_dtype adapter lora_r lora_alpha lora_target_modules lora_target_linear r
+    target_modules learning_rate micro_batch_size num_epochs max_steps sequence_len deepspeed fsdp fsdp_config datasets
+    gradient_checkpointing rl lr_scheduler warmup_ratio warmup_steps sample_packing train_on_inputs val_set_size chat_template
+    attn_implementation context_parallel_size tensor_parallel_size
+    """.split()  # noqa: SIM905
 )
 """Keys that decide what is trained, and how: one of these that is passed over silently makes another training."""
 NEAR, VERY_NEAR = 0.78, 0.84
@@ -103,14 +48,10 @@ MOST = 1500
 MOST_NEAREST = 60
 """Behind so many keys nobody is told what was meant: the search takes milliseconds for each."""
 SECRETS = ("token", "key", "secret", "password")
+_OF_ANY = ("OptimizerParams", "SchedulerParams")
+"""Arguments of DeepSpeed's own optimizers and schedulers: one from elsewhere may take others."""
 MEGATRON = frozenset(
-    {
-        "use_mca",
-        "tensor_model_parallel_size",
-        "pipeline_model_parallel_size",
-        "expert_model_parallel_size",
-        "bias_activation_fusion",
-    }
+    {"use_mca", "tensor_model_parallel_size", "pipeline_model_parallel_size", "bias_activation_fusion"}
 )
 """Keys of LLaMA-Factory's other trainer (USE_MCA=1), whose arguments come from a package beside it."""
 _PLACEHOLDER = re.compile(r"\$\{|\$\(|\{\{|^\$\w|^<.*>$|^%")
@@ -233,8 +174,8 @@ class _Judged:
 
     def __init__(self, versions: dict[str, str], given: list[Given]) -> None:
         self._versions = versions
-        self._layers: dict[tuple[str, bool], list[Layer]] = {}
-        self._written = {(one.place.origin, one.path[-1]) for one in given if one.path}
+        self._layers: dict[str, list[Layer]] = {}
+        self._written = {(one.place.origin, *one.path) for one in given}
         self._plugged = {one.place.origin for one in given if one.owner == "axolotl" and one.key == "plugins"}
         self._of_megatron = {one.place.origin for one in given if one.key in MEGATRON}
         self._known: frozenset[str] | None = None
@@ -244,18 +185,17 @@ class _Judged:
         """What there is to tell of a setting; None where it is as it should be, or nothing is known of it."""
         if one.owner == "unknown":
             return self._of_nobody(one)
-        known = self._of(one.owner, one.is_file)
+        known = self._of(one.owner)
         if not known:
             return None
         found = _below(known, one)
         return self._judge(one, *found) if found else None
 
-    def _of(self, owner: str, in_file: bool) -> list[Layer]:
-        """The classes whose keys count; in a file, or on a command line, those of TRL's scripts stand beside."""
-        if (owner, in_file) not in self._layers:
-            found = layers(owner, self._versions)
-            self._layers[owner, in_file] = found
-        return self._layers[owner, in_file]
+    def _of(self, owner: str) -> list[Layer]:
+        """The class of an owner and those that it inherits from."""
+        if owner not in self._layers:
+            self._layers[owner] = layers(owner, self._versions)
+        return self._layers[owner]
 
     def _judge(self, one: Given, known: list[Layer], name: str, words: str) -> Told | None:
         """A setting as the key `name` of the classes `known`."""
@@ -360,7 +300,7 @@ class _Judged:
         """A key that other releases have."""
         if key.refused and layer.table.runs(key.refused)[0][0] == layer.table.runs(key.within)[0][0]:
             return None  # only the releases that refuse it name it: older ones took it
-        if layer.beyond:
+        if layer.beyond or layer.name in _OF_ANY:
             return None
         told = self._told(layer, words, name)
         told.since, later = layer.changed(key)
@@ -382,7 +322,7 @@ class _Judged:
         if self._is_argument(one, layer) and (name.startswith("no_") or self._begins(known, name)):
             return None  # argparse takes --no_x, and the beginning of a name
         near = self._near(known, name, NEAR if sure else VERY_NEAR)
-        if near and not sure and ((one.place.origin, near) in self._written or _is_plural(name, near)):
+        if near and not sure and ((one.place.origin, *one.path[:-1], near) in self._written or _is_plural(name, near)):
             near = ""
         if not near and (not sure or any(item.beyond for item in known) or one.place.origin in self._of_megatron):
             return None
@@ -402,6 +342,8 @@ class _Judged:
         if package in ("transformers", "trl"):
             return one.is_script and layer.unknown() == "refuses"
         if package == "torchtune":
+            return False
+        if layer.name in _OF_ANY:
             return False
         if package == "axolotl":
             return one.place.origin not in self._plugged
@@ -424,7 +366,8 @@ class _Judged:
         bare = name.lower().replace("-", "_")
         if bare in names:
             return bare
-        close = get_close_matches(bare, names, 1, least)
+        slips = [key for key in names if is_slip(bare, key)]
+        close = get_close_matches(bare, slips or names, 1, 0.1 if slips else least)
         return close[0] if close else ""
 
     def _told(self, layer: Layer, words: str, name: str) -> Told:
@@ -442,9 +385,7 @@ class _Judged:
         name = told.partition(":")[0].partition(".")[0].partition(" ")[0]
         if not name:
             return ""
-        found = [
-            item for item in layers(f"{layer.table.package}.{layer.name}", self._versions) if name in item.class_.keys
-        ]
+        found = [item for item in self._of(f"{layer.table.package}.{layer.name}") if name in item.class_.keys]
         return told if any(item.has(item.class_.keys[name]) for item in found) or "." in told else ""
 
     # --- keys of nobody that is known
@@ -454,7 +395,8 @@ class _Judged:
         name = one.key.rpartition(".")[2]
         if "." in one.key or one.type in ("mapping", "list") or len(name) < 8 or name in self._all_known():
             return None
-        near = next((key for key in WELL_KNOWN if is_slip(name, key)), "")
+        ends = [key for key in WELL_KNOWN if len(key) >= 8 and name[:1] == key[:1] and name[-1:] == key[-1:]]
+        near = next((key for key in ends if is_slip(name, key)), "")
         if not near or (one.place.origin, near) in self._written:
             return None
         return Told("unknown", "the frameworks'", "", nearest=near, effect="unsure")
@@ -484,20 +426,21 @@ WELL_KNOWN = (
 
 
 def is_slip(written: str, meant: str) -> bool:
-    """Whether a word differs from another by one slip inside it: a letter left out, doubled, changed, or two in wrong order."""
-    if written == meant or len(meant) < 8 or written[:1] != meant[:1] or written[-1:] != meant[-1:]:
+    """Whether a word of four letters or more differs from another by one slip: a letter left out, doubled or changed, or two swapped."""
+    if written == meant or min(len(written), len(meant)) < 3 or len(meant) < 4 or abs(len(written) - len(meant)) > 1:
         return False
     start = 0
     while start < min(len(written), len(meant)) and written[start] == meant[start]:
         start += 1
     first, second = written[start:], meant[start:]
-    swapped = len(first) > 1 and first[:2] == second[:2][::-1] and first[2:] == second[2:]
-    return swapped or first[1:] == second[1:] or first[1:] == second or first == second[1:]
+    is_swapped = len(first) > 1 and first[:2] == second[:2][::-1] and first[2:] == second[2:]
+    is_changed = len(meant) > 5 and first[1:] == second[1:] and not (first[:1] + second[:1]).isdigit()
+    return is_swapped or is_changed or first[1:] == second or first == second[1:]
 
 
 def _is_plural(written: str, meant: str) -> bool:
-    """Whether two names differ by their ending or a number alone: these are meant as they are written."""
-    return written.rstrip("s0123456789_") == meant.rstrip("s0123456789_")
+    """Whether a name is another one's plural, or has a number behind it: these are meant as they are written."""
+    return written.rstrip("s") == meant.rstrip("s") or re.sub(r"_?\d+$", "", written) == meant
 
 
 def _below(known: list[Layer], one: Given) -> tuple[list[Layer], str, str] | None:
@@ -513,7 +456,7 @@ def _below(known: list[Layer], one: Given) -> tuple[list[Layer], str, str] | Non
         if class_ is None:
             return None
         here = [Layer(layer.table, found[0][1].schema, class_, layer.at, layer.installed, layer.beyond)]
-        words = f"{WORDS.get(layer.table.package, '')} {part}".strip()
+        words = f"{WORDS.get(layer.table.package, '')} {'.'.join(above)}".strip()
     prefix = here[0].class_.prefix
     if prefix and not name.startswith(prefix):
         name = prefix + name
@@ -558,19 +501,16 @@ def _reads(plain: set[str], kind: str, value: str | None, one: Given) -> bool:
 
 
 def _bad_choice(one: Given, value: str, choices: tuple[str, ...], told: Told) -> Told | None:
-    """A value that is none of those taken. In YAML an unquoted `no` is the value false."""
-    text = value if one.type != "flag" else value.lower()
-    if text in choices or (one.type == "number" and _same_number(text, choices)):
-        return None
-    if one.type == "flag" and not ({"true", "false"} & set(choices)):
-        swapped = {"no": ("no", "NO"), "off": ("off",), "false": ("no", "NO")}.get(text, ())
-        if not one.is_file:
+    """A value that is none of those taken. In YAML an unquoted `no` is the value false, which is none of a few words."""
+    if one.type == "flag":
+        if {"true", "false"} & set(choices) or not one.is_file or told.package == "accelerate":
             return None
-        told.nearest = next((f"'{choice}'" for choice in choices if choice in swapped), "")
-    elif one.type == "flag":
+        meant = {"no": ("no", "none"), "off": ("off",), "false": ("no", "none")}.get(value.lower(), ())
+        told.nearest = next((f"'{choice}'" for choice in choices if choice in meant), "")
+    elif value in choices or (one.type == "number" and _same_number(value, choices)):
         return None
     else:
-        close = get_close_matches(text.lower(), [choice.lower() for choice in choices], 1, 0.6)
+        close = get_close_matches(value.lower(), [choice.lower() for choice in choices], 1, 0.6)
         told.nearest = next((choice for choice in choices if close and choice.lower() == close[0]), "")
     told.trouble, told.effect, told.takes = "bad-choice", "refuses", ", ".join(choices)[:600]
     return told

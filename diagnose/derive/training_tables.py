@@ -161,8 +161,10 @@ class Layer(Struct, frozen=True):
         return tuple(value for value, span in key.choices.items() if self.table.within(span, self.at))
 
     def names(self) -> Iterator[str]:
-        """The keys that the release has."""
-        return (name for name, key in self.class_.keys.items() if not key.loose and self.has(key))
+        """The keys that the release has; where none is installed, those of all."""
+        return (
+            name for name, key in self.class_.keys.items() if not key.loose and (not self.installed or self.has(key))
+        )
 
     def began(self, key: Key, span: Span) -> str:
         """The release in which a mark of a key began to hold; empty where that is before the table."""

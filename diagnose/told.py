@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diagnose.commands import for_environment
+from diagnose.derive import is_derived
 from diagnose.facts import shown
 from diagnose.match import event_values
 from diagnose.model import SEVERITIES, Case, Cause, Event, Evidence, Fact, Finding, Fix, Line, Raised, Severity, Symptom
@@ -163,7 +164,7 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
             fact.origin,
             fact.line,
             fact.line,
-            f"{fact.key or fact.name} = {shown(fact.name, fact.value)}",
+            _fact_text(fact),
             "fact",
             fact.column,
             fact.key,
@@ -171,6 +172,13 @@ def _evidence(finding: Finding) -> tuple[Evidence, ...]:
         for fact in finding.facts[: 2 * MOST_EVIDENCE]
     ]
     return tuple(found)
+
+
+def _fact_text(fact: Fact) -> str:
+    """`learning_rate = 0.5` as the user's file has it; a fact of our own by its own name."""
+    value = shown(fact.name, fact.value)
+    name = fact.name if is_derived(fact) else fact.key or fact.name
+    return name if name == value else f"{name} = {value}"
 
 
 def _raised_evidence(event: Event, line: Line, raised: Raised) -> list[Evidence]:

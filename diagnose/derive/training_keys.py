@@ -27,8 +27,6 @@ WORDS = {
     "torchtune": "torchtune's",
 }
 """Packages as their users say them, before what is theirs."""
-WHOLE = {"llamafactory": "arguments", "torchtune": "recipes"}
-"""What the class named like its package is called; `configuration` for others."""
 DECIDING = frozenset(
     """
     zero_optimization bf16 fp16 optimizer scheduler gradient_clipping offload_optimizer offload_param stage enabled params
@@ -150,7 +148,7 @@ def _versions(facts: Iterable[Fact]) -> dict[str, str]:
 
 
 def _facts(one: Given, told: Told) -> list[Fact]:
-    """What is told of a setting, with its place."""
+    """What is told of a setting. Its place is that of `training.given.N.*`, with the same number."""
     origin = f"dataset/training/{told.package or 'transformers'}.json"
     values: list[tuple[str, str | bool]] = [
         ("name", one.key),
@@ -165,8 +163,7 @@ def _facts(one: Given, told: Told) -> list[Fact]:
         for name in ("package", "nearest", "since", "release", "effect", "takes")
         if getattr(told, name)
     ]
-    place = (one.place.line, one.place.column, one.place.key or one.key)
-    return [Fact(f"training.key.{one.number}.{name}", value, origin, *place) for name, value in values]
+    return [Fact(f"training.key.{one.number}.{name}", value, origin) for name, value in values]
 
 
 class _Judged:
@@ -475,7 +472,7 @@ def _below(known: list[Layer], one: Given) -> tuple[list[Layer], str, str] | Non
 def owner_words(owner: str) -> str:
     """A class as its users say it: TRL's SFTConfig, DeepSpeed's configuration."""
     package, _, name = owner.partition(".")
-    return f"{WORDS.get(package, package)} {name or WHOLE.get(package, 'configuration')}"
+    return f"{WORDS.get(package, package)} {name or 'configuration'}"
 
 
 _TAKES = {

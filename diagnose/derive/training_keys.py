@@ -173,6 +173,7 @@ class _Judged:
         self._versions = versions
         self._layers: dict[str, list[Layer]] = {}
         self._written = {(one.place.origin, *one.path) for one in given}
+        self._owners = dict.fromkeys((one.place.origin, one.owner) for one in given)
         self._plugged = {one.place.origin for one in given if one.owner == "axolotl" and one.key == "plugins"}
         self._of_megatron = {one.place.origin for one in given if one.key in MEGATRON}
         self._known: frozenset[str] | None = None
@@ -205,7 +206,7 @@ class _Judged:
         there = [(layer, key) for layer, key in rows if layer.there and layer.has(key)]
         if there:
             return self._present(one, *there[0], words, name)
-        if not known[0].there:
+        if not known[0].there or self._is_beside(one, name):
             return None
         if (
             rows
@@ -217,6 +218,18 @@ class _Judged:
         if rows:
             return self._absent(one, *rows[0], words, name)
         return self._unknown(one, known, name, words)
+
+    def _is_beside(self, one: Given, name: str) -> bool:
+        """Whether another class of TRL that the same parser fills has the key."""
+        if not one.owner.startswith("trl.") or one.is_script:
+            return False
+        beside = [owner for origin, owner in self._owners if origin == one.place.origin and owner.startswith("trl.")]
+        return any(
+            name in layer.class_.keys and layer.there and layer.has(layer.class_.keys[name])
+            for owner in beside
+            if owner != one.owner
+            for layer in self._of(owner)
+        )
 
     def _stopped(self, one: Given, layer: Layer, words: str, name: str) -> Told | None:
         """A key that the framework's own checks refuse by name."""
@@ -319,7 +332,7 @@ class _Judged:
         if self._is_argument(one, layer) and (name.startswith("no_") or self._begins(known, name)):
             return None  # argparse takes --no_x, and the beginning of a name
         near = self._near(known, name, NEAR if sure else VERY_NEAR)
-        if near and not sure and ((one.place.origin, *one.path[:-1], near) in self._written or _is_plural(name, near)):
+        if near and not sure and ((one.place.origin, *one.path[:-1], near) in self._written or _is_made_of(name, near)):
             near = ""
         if not near and (not sure or any(item.beyond for item in known) or one.place.origin in self._of_megatron):
             return None
@@ -435,9 +448,11 @@ def is_slip(written: str, meant: str) -> bool:
     return is_swapped or is_changed or first[1:] == second or first == second[1:]
 
 
-def _is_plural(written: str, meant: str) -> bool:
-    """Whether a name is another one's plural, or has a number behind it: these are meant as they are written."""
-    return written.rstrip("s") == meant.rstrip("s") or re.sub(r"_?\d+$", "", written) == meant
+def _is_made_of(written: str, meant: str) -> bool:
+    """Whether a name is another one's plural, or has a number or a word more than it: these are meant as they are written."""
+    longer = f"_{written}_", f"_{meant}_"
+    is_part = longer[0] in longer[1] or longer[1] in longer[0]
+    return is_part or written.rstrip("s") == meant.rstrip("s") or re.sub(r"_?\d+$", "", written) == meant
 
 
 def _below(known: list[Layer], one: Given) -> tuple[list[Layer], str, str] | None:

@@ -156,7 +156,11 @@ def _precision(known: Known) -> Told:
     if loaded == "auto" or (not loaded and known.text("training.framework") == "trainer" and _five(known)):
         loaded = known.text("model.dtype")
     sharded = any(known.text(name) not in ("", "0", "none") for name in _SHARDED)
-    if known.text("training.method") == "full" and not sharded and known.text("training.framework") in ("trl", "trainer"):
+    if (
+        known.text("training.method") == "full"
+        and not sharded
+        and known.text("training.framework") in ("trl", "trainer")
+    ):
         yield "tuning.precision.half_weights", loaded == "float16"
     kinds = (known.text("model.type"), known.text("model.text_type"))
     yield "tuning.precision.overflows", any(kind in _OVERFLOWING for kind in kinds)

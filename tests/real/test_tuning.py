@@ -111,7 +111,8 @@ def test_it_dies_as_foretold(
     """The exception is the one that the rule's text names; its log rule knows it, and the rule leads to that."""
     problem = reports[json.dumps(request_)]["problem"]
     assert words in problem
-    made = next(one for one in rules().rules if one.id == rule)
+    made = rules().find(rule)
+    assert made is not None
     if log_rule:
         found = {one.rule.id for one in match(rules(), case_of_text(rules(), problem + "\n", "a.log"))}
         assert log_rule in found

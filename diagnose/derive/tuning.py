@@ -221,6 +221,8 @@ def _evaluations(known: Settled) -> Told:
 def _saves(known: Settled) -> Told:
     """Checkpoints. At the end one is written too, where the interval is one of steps."""
     strategy = known.text_or("training.save", "steps")
+    if strategy:
+        yield "tuning.save_strategy", strategy
     every, total = _every(known, "save", strategy), known.count("tuning.total_steps")
     if not every:
         return

@@ -274,9 +274,11 @@ class _Judged:
             return None
         if layer.table.package == "deepspeed" and (value or "").lower() == "auto":
             return None
-        choices = self._choices(one, layer, key)
+        choices = self._choices(layer, key)
         if choices and value is not None and one.type in ("text", "number", "flag") and "any" not in key.type:
-            return _bad_choice(one, value, choices, told)
+            is_checked = key.checked != "parser" or self._is_argument(one, layer)
+            if is_checked or one.type == "text":
+                return _bad_choice(one, value, choices, told, "refuses" if is_checked else "misreads")
         kind = layer.type_of(key)
         plain = set(kind.rstrip("?").split("|"))
         wrong = plain <= {"number", "flag"} and (
@@ -296,10 +298,8 @@ class _Judged:
         told.takes = _TAKES["text?" if nothing else "|".join(sorted(plain)) + ("?" if kind.endswith("?") else "")]
         return told
 
-    def _choices(self, one: Given, layer: Layer, key: Key) -> tuple[str, ...]:
-        """The values that are taken: those of the release installed, else of any; some are held to on a command line only."""
-        if key.checked == "parser" and (one.is_file or one.is_script):
-            return ()
+    def _choices(self, layer: Layer, key: Key) -> tuple[str, ...]:
+        """The values that are taken: those of the release installed, else of any."""
         if layer.beyond:
             return ()
         return layer.choices(key) if layer.installed else tuple(key.choices) if not key.choices_in else ()
@@ -512,7 +512,7 @@ def _reads(plain: set[str], kind: str, value: str | None, one: Given) -> bool:
     return may_be_none and "number" in plain and one.owner.startswith(("trl.", "transformers."))
 
 
-def _bad_choice(one: Given, value: str, choices: tuple[str, ...], told: Told) -> Told | None:
+def _bad_choice(one: Given, value: str, choices: tuple[str, ...], told: Told, effect: str) -> Told | None:
     """A value that is none of those taken. In YAML an unquoted `no` is the value false, which is none of a few words."""
     if one.type == "flag":
         if {"true", "false"} & set(choices) or not one.is_file or told.package == "accelerate":
@@ -524,7 +524,7 @@ def _bad_choice(one: Given, value: str, choices: tuple[str, ...], told: Told) ->
     else:
         close = get_close_matches(value.lower(), [choice.lower() for choice in choices], 1, 0.6)
         told.nearest = next((choice for choice in choices if close and choice.lower() == close[0]), "")
-    told.trouble, told.effect, told.takes = "bad-choice", "refuses", ", ".join(choices)[:600]
+    told.trouble, told.effect, told.takes = "bad-choice", effect, ", ".join(choices)[:600]
     return told
 
 

@@ -6,15 +6,19 @@ known, for what has commands inside it: a container, a pod, a launcher.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from diagnose.model import Fact, Reading, Unchecked
-from diagnose.sources.launch import programs, shell
+from diagnose.sources.jsonfile import read_bytes
+from diagnose.sources.launch import programs, shell, slurm
 from diagnose.sources.launch.programs import Launch
 from diagnose.sources.launch.shell import Problem, Word
 
 ORIGIN = "command line"
 LONGEST = 200
+MOST_SCRIPT = 1 << 20
+"""The largest script that sbatch is looked into for."""
 
 
 def read(command: Sequence[str], files: Sequence[str], environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
@@ -49,9 +53,58 @@ def text(source: str, environ: Mapping[str, str], folder: str, origin: str = ORI
     for number, assigned in found[-1:]:
         one = script.commands[number]
         yield from _cut_off(script.commands[number + 1 : number + 2], one, origin)
+        yield from _batch(slurm.directives(source), one.words, assigned, environ, origin)
         yield from command_words(one.words, assigned, environ, folder, origin)
         return
     yield Unchecked("launch command", "no command of an engine or launcher that is known stands in it")
+
+
+def _batch(
+    job: Mapping[str, Word],
+    words: Sequence[Word],
+    assigned: Mapping[str, Word],
+    environ: Mapping[str, str],
+    origin: str,
+) -> Iterator[Reading]:
+    """What a job's #SBATCH lines and the `srun` before its command tell together."""
+    if job:
+        yield from _tasks(job, words, assigned, environ, origin)
+
+
+def _tasks(
+    job: Mapping[str, Word],
+    words: Sequence[Word],
+    assigned: Mapping[str, Word],
+    environ: Mapping[str, str],
+    origin: str,
+) -> Iterator[Reading]:
+    """On how many machines how many tasks run the command; srun's own options go before those of the job."""
+    from diagnose.sources.launch import around, trainings
+
+    bare = programs.unwrapped(words, dict(assigned))
+    step = slurm.srun(words[: len(words) - len(bare)])
+    if step is None and not job:
+        return
+    given = {**job, **(step or {})}
+    yield from slurm.facts(given, step is not None, origin)
+    starts_training = trainings.resolve(words, dict(assigned), environ) is not None
+    if step is not None and starts_training and not around.is_around(bare):
+        yield from slurm.alone(given, origin)
+
+
+def _job(words: Sequence[Word], environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
+    """`sbatch [options] script`: the script, as Slurm runs it on the first machine of the job."""
+    given, at = slurm.options(words[1:])
+    named = words[1 + at].text if 1 + at < len(words) else ""
+    data = read_bytes(os.path.join(folder, named), MOST_SCRIPT) if named else None
+    if not isinstance(data, bytes):
+        why = f"{named[:LONGEST]}: {data.error}" if data is not None else "sbatch is given no script"
+        yield Unchecked("launch command", why)
+        return
+    source = data.decode("utf-8", "replace")
+    if given:
+        yield from slurm.facts({**slurm.directives(source), **given}, "srun " in source, named[:LONGEST])
+    yield from text(source, environ, folder, named[:LONGEST])
 
 
 def _problems(problems: Sequence[Problem], origin: str) -> Iterator[Reading]:
@@ -103,6 +156,10 @@ def command_words(
 
     given = dict(assigned)
     bare = programs.unwrapped(words, given)
+    if bare and programs.base(bare[0].text) == "sbatch":
+        yield from _job(bare, environ, folder)
+        return
+    yield from _tasks({}, words, assigned, environ, origin)
     if around.is_around(bare):
         yield from around.command(bare, given, environ, folder, origin)
         return

@@ -125,7 +125,18 @@ _RUNNERS: dict[tuple[str, ...], frozenset[str]] = {
     ("conda", "run"): frozenset({"-n", "--name", "-p", "--prefix", "--cwd"}),
     ("mamba", "run"): frozenset({"-n", "--name", "-p", "--prefix", "--cwd"}),
     ("micromamba", "run"): frozenset({"-n", "--name", "-p", "--prefix", "--cwd"}),
-    ("srun",): frozenset({"-N", "-n", "-c", "-p", "-w", "-J", "-t", "-G", "-A", "-q", "--nodes", "--ntasks", "--partition"}),
+    ("srun",): frozenset(
+        {"-N", "-n", "-c", "-p", "-w", "-x", "-J", "-t", "-G", "-A", "-q", "-o", "-e", "-i", "-D", "-d", "-C", "-B", "-L", "-M", "-m", "-r",
+         "-S", "-T", "-W", "-a", "-b", "-g", "--nodes", "--ntasks", "--partition", "--ntasks-per-node", "--ntasks-per-socket",
+         "--ntasks-per-core", "--ntasks-per-gpu", "--gpus", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket", "--gres",
+         "--cpus-per-task", "--cpus-per-gpu", "--cpu-bind", "--gpu-bind", "--mem-bind", "--mem", "--mem-per-cpu", "--mem-per-gpu", "--time",
+         "--account", "--qos", "--job-name", "--jobid", "--nodelist", "--exclude", "--output", "--error", "--input", "--export", "--chdir",
+         "--container-image", "--container-mounts", "--container-workdir", "--container-name", "--mpi", "--distribution", "--constraint",
+         "--dependency", "--reservation", "--relative", "--threads", "--wait", "--network", "--comment", "--hint", "--het-group",
+         "--licenses", "--clusters", "--begin", "--deadline", "--signal", "--switches", "--tmp", "--task-prolog", "--task-epilog",
+         "--prolog", "--epilog", "--threads-per-core", "--cores-per-socket", "--sockets-per-node", "--cpu-freq", "--profile",
+         "--tres-per-task", "--tres-bind", "--bcast", "--accel-bind", "--acctg-freq", "--priority", "--uid", "--gid", "--kill-after"}
+    ),
     ("nsys", "profile"): frozenset({"-o", "-t", "-s", "-w", "-f", "--output", "--trace", "-c", "-d", "-y"}),
 }  # fmt: skip
 

@@ -41,8 +41,14 @@ def _of_a_model(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
 
 def _of_a_training(facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
     """The facts with what follows from a training's settings."""
-    from diagnose.derive import sharding, training_keys, tuning, tuning_model
+    from diagnose.derive import sharding, training_frameworks, training_keys, tuning, tuning_model
 
-    for step in (training_keys.complete, sharding.complete, tuning.complete, tuning_model.complete):
+    for step in (
+        training_keys.complete,
+        training_frameworks.complete,
+        sharding.complete,
+        tuning.complete,
+        tuning_model.complete,
+    ):
         facts += step(facts)
     return facts

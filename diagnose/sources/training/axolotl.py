@@ -8,7 +8,7 @@ from typing import Any
 from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training.given import Meaning, Setting, meant, number, plain, read_as, settings, told
-from diagnose.sources.training.named import is_data_file, own_facts
+from diagnose.sources.training.named import UNSET, is_data_file, own_facts
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
 
@@ -448,6 +448,8 @@ def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
             yield told(f"{HEAD}.{name}", found[0].key, found[0])
             yield told(f"{HEAD}.{name}_count", str(len(found)), found[-1])
             yield told(f"{HEAD}.{name}_listed", ", ".join(item.key for item in found), found[-1])
+        elif name == "attention_flag":
+            yield Fact(f"{HEAD}.{name}", UNSET, DEFAULT)
     if liger := [item for key, item in by_key.items() if key.startswith("liger_") and item.value is True]:
         yield told(f"{HEAD}.liger_key", liger[0].key, liger[0])
     strategy = _on(by_key, "eval_strategy")

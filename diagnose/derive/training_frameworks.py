@@ -1,0 +1,65 @@
+"""What follows from settings that only one framework has: LLaMA-Factory's templates, Axolotl's early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from diagnose import places
+from diagnose.derive.known import ORIGIN
+from diagnose.model import Fact
+
+FILE = "llamafactory_templates.json"
+NO_THINKING = "_nothink"
+"""The end of a template's name that is for models, or trainings, without thoughts."""
+FREE = ("empty", "default", "alpaca", "vicuna", "fewshot")
+"""Templates that belong to no model."""
+
+
+def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+    """The facts that follow; none where something needed is not known."""
+    known = {fact.name: fact.value for fact in reversed(facts)}
+    return (*_templates(known), *_early_stopping(known))
+
+
+def _templates(known: dict[str, Any]) -> Iterator[Fact]:
+    """Whether LLaMA-Factory has the template, the nearest one that it has, and the one that its list has for the model."""
+    name = known.get("training.llamafactory.template")
+    if not isinstance(name, str) or not name:
+        return
+    names, models = _table()
+    origin = f"dataset/training/{FILE}"
+    if not names:
+        return
+    if name not in names:
+        yield Fact("training.llamafactory.template_unknown", name, origin)
+        if near := get_close_matches(name.lower(), names, 1, 0.6):
+            yield Fact("training.llamafactory.template_nearest", near[0], origin)
+        return
+    paired = models.get(str(known.get("training.model", "")).lower())
+    if paired is None or name == paired or name in FREE:
+        return
+    if name.removesuffix(NO_THINKING) != paired.removesuffix(NO_THINKING):
+        yield Fact("training.llamafactory.template_of_model", paired, origin)
+    elif paired.endswith(NO_THINKING):
+        yield Fact("training.llamafactory.template_without_thinking", paired, origin)
+
+
+@cache
+def _table() -> tuple[tuple[str, ...], dict[str, str]]:
+    read = places.table("training", FILE)
+    return tuple(read.get("templates", ())), dict(read.get("models", {}))
+
+
+def _early_stopping(known: dict[str, Any]) -> Iterator[Fact]:
+    """Whether Axolotl's checkpoints do not fall on its evaluations, where it is to stop early."""
+    evaluated, saved = known.get("training.eval_steps"), known.get("training.save_steps")
+    patience = known.get("training.early_stopping")
+    if known.get("training.framework") != "axolotl" or not patience:
+        return
+    if isinstance(evaluated, (int, float)) and isinstance(saved, (int, float)) and evaluated > 0 and saved > 0:
+        rest = saved % evaluated
+        if rest != 0:
+            yield Fact("training.axolotl.saves_between_evaluations", "true", ORIGIN)

@@ -237,7 +237,7 @@ class _Judged:
         if relation is None or not relation.refused or one.type == "null" or one.value in ("false", "False"):
             return None
         first = layer.table.place(relation.refused)
-        if first is None or not layer.there or layer.at < first:
+        if first is None or not layer.there or layer.at < first or (relation.told_by and layer.installed):
             return None
         told = self._told(layer, words, name)
         told.nearest, told.effect, told.since = relation.instead, "refuses", relation.refused
@@ -257,7 +257,7 @@ class _Judged:
             told.trouble = "renamed" if told.nearest else "removed"
             told.since = layer.began(key, key.refused)
             return told
-        wrong = self._value(one, layer, key, told)
+        wrong = self._value(one, layer, key, name, told)
         if wrong is not None:
             return wrong
         if key.deprecated and layer.table.within(key.deprecated, layer.at) and layer.installed:
@@ -267,15 +267,21 @@ class _Judged:
             return told
         return None
 
-    def _value(self, one: Given, layer: Layer, key: Key, told: Told) -> Told | None:
+    def _value(self, one: Given, layer: Layer, key: Key, name: str, told: Told) -> Told | None:
         """A value that is not taken. Only what the framework surely stops at, or reads as something else, is told."""
         value = one.value
         if value is not None and (_PLACEHOLDER.search(value) or (value == "set" and one.key.endswith(SECRETS))):
             return None
         if layer.table.package == "deepspeed" and (value or "").lower() == "auto":
             return None
-        choices = self._choices(layer, key)
-        if choices and value is not None and one.type in ("text", "number", "flag") and "any" not in key.type:
+        relation = relations().get((layer.table.package, layer.name, name))
+        if layer.table.package == "accelerate" or (relation is not None and relation.told_by):
+            return None  # accelerate's fields hold whatever the file has, and what it makes of that its own rules tell
+        named = relation.values if relation is not None else ()
+        choices = named or (() if "any" in key.type else self._choices(layer, key))
+        if one.is_script and value is not None:
+            value = value.removeprefix("torch.")
+        if choices and value is not None and one.type in ("text", "number", "flag"):
             is_checked = key.checked != "parser" or self._is_argument(one, layer)
             if is_checked or one.type == "text":
                 return _bad_choice(one, value, choices, told, "refuses" if is_checked else "misreads")
@@ -291,8 +297,6 @@ class _Judged:
         )
         if not wrong and not nothing:
             return None
-        if layer.table.package == "accelerate":
-            return None  # its fields hold whatever the file has
         is_checked = layer.table.package in ("deepspeed", "axolotl") or (wrong and "flag" not in plain)
         told.trouble, told.effect = "bad-type", "refuses" if is_checked else "misreads"
         told.takes = _TAKES["text?" if nothing else "|".join(sorted(plain)) + ("?" if kind.endswith("?") else "")]
@@ -515,7 +519,7 @@ def _reads(plain: set[str], kind: str, value: str | None, one: Given) -> bool:
 def _bad_choice(one: Given, value: str, choices: tuple[str, ...], told: Told, effect: str) -> Told | None:
     """A value that is none of those taken. In YAML an unquoted `no` is the value false, which is none of a few words."""
     if one.type == "flag":
-        if {"true", "false"} & set(choices) or not one.is_file or told.package == "accelerate":
+        if {"true", "false"} & set(choices) or not one.is_file:
             return None
         meant = {"no": ("no", "none"), "off": ("off",), "false": ("no", "none")}.get(value.lower(), ())
         told.nearest = next((f"'{choice}'" for choice in choices if choice in meant), "")

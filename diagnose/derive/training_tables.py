@@ -63,12 +63,18 @@ class _Document(Struct, frozen=True):
 
 
 class Relation(Struct, frozen=True):
-    """A key that came under another name. `refused`: the release from which the framework stops at the old one."""
+    """What a class does not say of a key itself: the name that it came under, the values that are taken.
+
+    `refused`: the release from which the framework stops at it. `told_by`: a rule that tells it where the release is known, so
+    that it is not told twice.
+    """
 
     package: str
     key: str
     instead: str = ""
     refused: str = ""
+    values: tuple[str, ...] = ()
+    told_by: str = ""
     source: str = ""
     class_: str = msgspec.field(default="", name="class")
 

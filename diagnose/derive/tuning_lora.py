@@ -136,12 +136,25 @@ def complete(known: Known) -> Told:
         yield from _pattern(targets, modules, known)
     elif targets:
         yield from _listed(listed(targets), modules, known)
-    elif modules.whole and known.text("training.framework") in ("trl", "trainer", ""):
+    elif modules.whole and _without_targets(known):
         yield "tuning.lora.default_targets", ",".join(modules.defaults) or "none"
     yield from _saved(modules, known)
     names = _language_names(modules)
     if names:
         yield "tuning.lora.names", ", ".join(names)[:300]
+
+
+def _without_targets(known: Known) -> bool:
+    """Whether no targets are given for sure: a script may compute what is not read here."""
+    keys = (
+        "target_modules",
+        "lora_target_modules",
+        "target_parameters",
+        "lora_target_parameters",
+        "lora_target_linear",
+    )
+    plain = known.text("training.framework") in ("trl", "trainer", "")
+    return plain and not known.text("training.script") and not given(known, *keys)
 
 
 def _language_names(modules: Modules) -> list[str]:

@@ -62,7 +62,7 @@ def _kind(known: Known) -> Told:
     embeddings = [path for row in rows_of(known) for path in row.get("embeddings", ()) if "vision" not in path]
     if length and positions and any(path.rpartition(".")[2] in _POSITIONS for path in embeddings):
         yield "tuning.model.positions_over", length > positions
-    if known.text("template.model_tuned") == "no":
+    if known.text("template.model_tuned") == "no" and not known.text("training.script"):
         yield "tuning.model.untuned", not known.text("training.adapter")
     experts = known.whole("model.experts") or 0
     release = known.text("transformers.version")
@@ -132,7 +132,7 @@ def _quantized(known: Known) -> Told:
     if asked == "4bit":
         owners = {known.text(name) for name in known.names() if re.fullmatch(r"training\.given\.\d+\.owner", name)}
         unset = not known.text("training.quantization_compute")
-        if "transformers.BitsAndBytesConfig" in owners:
+        if "transformers.BitsAndBytesConfig" in owners and not known.text("training.script"):
             yield "tuning.quantized.compute_unset", unset
     if asked in ("4bit", "8bit") and known.value("packages.count"):
         yield "tuning.quantized.bitsandbytes_here", bool(known.text("bitsandbytes.version"))
@@ -188,7 +188,7 @@ def _tokens(known: Known) -> Told:
             marks | added | {known.text("training.eos_token"), known.text("training.pad_token")}, known
         )
     new = known.whole("training.new_tokens") or 0
-    if known.text("training.method") in ADAPTERS and new > 0:
+    if known.text("training.method") in ADAPTERS and new > 0 and not known.text("training.script"):
         saved = listed(known.text("training.lora.saved_modules"))
         resized_by_it = known.text("training.framework") == "llamafactory" and known.yes("training.resize_embeddings")
         own = known.text("training.framework") == "axolotl"  # which refuses such a configuration itself
@@ -196,8 +196,11 @@ def _tokens(known: Known) -> Told:
         targets = listed(known.text("training.lora.targets"))
         trained = trained or any("embed" in name or name == "wte" for name in targets)
         yield "tuning.tokens.untrained", not trained
+    if known.text("template.source") == "none" and not known.text("training.script"):
+        yield "tuning.tokens.no_template", not known.text("training.chat_template")
     end, eos = known.text("template.turn_end"), known.text("special.eos.text")
-    if end and eos and end != "none" and known.text("template.turn_end_stops") == "nowhere":
+    stops = known.text("template.turn_end_stops")
+    if end and eos and end != "none" and stops == "nowhere" and not known.text("training.script"):
         yield "tuning.tokens.end_differs", end != (known.text("training.eos_token") or eos)
 
 

@@ -56,6 +56,7 @@ TUNING_MODEL: tuple[FactKind, ...] = (
         ("tuning.tokens.eos_unknown", "flag", "whether the end token that is set is not in the vocabulary"),
         ("tuning.tokens.pad_unknown", "flag", "whether the padding token that is set is not in the vocabulary"),
         ("tuning.tokens.untrained", "flag", "whether tokens are added whose embeddings an adapter leaves as they are"),
+        ("tuning.tokens.no_template", "flag", "whether neither the tokenizer nor the training has a chat template"),
         ("tuning.tokens.end_differs", "flag", "whether turns end with another token than texts, and nothing says so"),
         ("tuning.tokens.template_marks_lacking", "number", "marks of the template that is named which are no tokens"),
         ("tuning.tokens.template_mark_lacking", "text", "these marks"),

@@ -178,7 +178,7 @@ def _differences(known: Known) -> None:
         value = _number(known, zero)
         if value is not None and mine is not None and value != mine:
             known.add(name, True)
-            known.add(f"{name}_from", mine if mine != int(mine) or abs(mine) > 1e15 else int(mine))
+            known.add(f"{zero}_from", mine if mine != int(mine) or abs(mine) > 1e15 else int(mine))
     _betas(known)
 
 

@@ -71,7 +71,9 @@ def is_witnessed(finding: Finding) -> bool:
 def _place(finding: Finding, case: Case) -> tuple[float, ...]:
     """Where a finding stands among those that a text tells, or among those of a machine."""
     if on_facts(finding):
-        return (tier(finding), -1 if is_witnessed(finding) else _depth(finding))
+        # each setting that is not taken is a finding of its own, which tells as much as a specific one
+        told = 0 if tier(finding) == 1 and _trouble_with_key(finding) else tier(finding)
+        return (told, -1 if is_witnessed(finding) else _depth(finding))
     origin = (
         case.origins.index(finding.events[0].origin)
         if finding.events and finding.events[0].origin in case.origins
@@ -91,7 +93,24 @@ def on_facts(finding: Finding) -> bool:
     return not finding.rule.match.log
 
 
-def _depth(finding: Finding) -> int:
-    """How far down the stack a finding on facts stands: its area's place in AREAS, 0 at the bottom."""
+def _depth(finding: Finding) -> float:
+    """How far down the stack a finding on facts stands: its area's place in AREAS, 0 at the bottom.
+
+    A misspelt setting stands below all that is judged by the settings: without it they say something else.
+    """
+    if _trouble_with_key(finding) == "unknown":
+        return AREAS.index("model") - 0.5
     area = area_of_finding(finding)
     return AREAS.index(area) if area in AREAS else len(AREAS)
+
+
+def _trouble_with_key(finding: Finding) -> str:
+    """What is wrong with the key of a training's setting that a finding is about; empty for any other finding."""
+    return next(
+        (
+            str(fact.value)
+            for fact in finding.facts
+            if fact.name.startswith("training.key.") and fact.name.endswith(".trouble")
+        ),
+        "",
+    )

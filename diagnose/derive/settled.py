@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from diagnose.derive.known import Known
 from diagnose.model import Fact
@@ -10,6 +10,27 @@ from diagnose.sources.training.given import number
 
 WITH_DEFAULTS = ("trainer", "trl", "llamafactory")
 """Frameworks whose arguments are those of transformers' Trainer, with its defaults."""
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "training.batch": ("per_device_train_batch_size",),
+    "training.eval_batch": ("per_device_eval_batch_size",),
+    "training.accumulation": ("gradient_accumulation_steps",),
+    "training.epochs": ("num_train_epochs",),
+    "training.max_steps": ("max_steps",),
+    "training.eval": ("eval_strategy", "evaluation_strategy"),
+    "training.save": ("save_strategy",),
+    "training.save_steps": ("save_steps",),
+    "training.workers": ("dataloader_num_workers",),
+    "training.on_cpu": ("use_cpu", "no_cuda"),
+    "training.bf16": ("bf16", "fp16"),
+    "training.optimizer": ("optim", "optim_args", "adafactor"),
+    "training.generations": ("num_generations",),
+    "training.best_by": ("metric_for_best_model", "load_best_model_at_end", "lr_scheduler_type"),
+    "training.ddp_timeout": ("ddp_timeout",),
+    "training.preprocessing_workers": ("dataset_num_proc",),
+    "tuning.sharded_by": ("deepspeed", "fsdp", "fsdp_config"),
+    "tuning.logging": ("logging_strategy", "logging_steps"),
+}
+"""Facts whose default counts → the arguments that would set them."""
 _MOST = 1 << 40
 
 
@@ -20,8 +41,10 @@ class Settled(Known):
         super().__init__({fact.name: fact for fact in reversed(facts)})
         self._given = _written(facts)
         self.framework = self.text("training.framework")
-        self.settled = self.framework in WITH_DEFAULTS and not self.text("training.script")
-        """Whether a key that is absent has its default: a script could set it otherwise."""
+        self._computed = frozenset(self.text("training.arguments_computed").split(","))
+        seen = not self.text("training.script") or bool(self.text("training.arguments_computed"))
+        self.settled = self.framework in WITH_DEFAULTS and seen
+        """Whether a key that is absent has its default: a script that is not seen whole could set it otherwise."""
 
     def number(self, name: str) -> float | None:
         """A finite number; None for anything else."""
@@ -32,7 +55,7 @@ class Settled(Known):
 
     def number_or(self, name: str, default: float | None) -> float | None:
         """A number, or its default where it is not set; None where it is something else."""
-        return (default if self.settled else None) if self.value(name) is None else self.number(name)
+        return (default if self.absent(name) else None) if self.value(name) is None else self.number(name)
 
     def count(self, name: str) -> int | None:
         """A whole number from 1 on; None for anything else."""
@@ -40,15 +63,21 @@ class Settled(Known):
         return int(value) if value is not None and 1 <= value < _MOST**2 and value == int(value) else None
 
     def count_or(self, name: str, default: int) -> int | None:
-        return (default if self.settled else None) if self.value(name) is None else self.count(name)
+        return (default if self.absent(name) else None) if self.value(name) is None else self.count(name)
 
     def text_or(self, name: str, default: str) -> str:
         """A text, or its default where it is not set; empty where neither is known."""
-        return self.text(name) or (default if self.settled else "")
+        return self.text(name) or (default if self.absent(name) else "")
 
     def absent(self, name: str) -> bool:
         """Whether a setting surely is not made."""
-        return self.settled and self.value(name) is None
+        return (
+            self.settled and self.value(name) is None and not any(self.is_computed(key) for key in KEYS.get(name, ()))
+        )
+
+    def is_computed(self, key: str) -> bool:
+        """Whether a script gives an argument a value that is not told by its text."""
+        return key in self._computed
 
     def set_by_user(self, name: str) -> bool:
         """Whether a file says it, rather than a default."""

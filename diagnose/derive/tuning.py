@@ -113,7 +113,9 @@ def _group(known: Settled) -> int | None:
     if asked or known.value("training.generations") is not None:
         return asked
     return (
-        {"grpo": 8, "rloo": 2}.get(known.text("training.task")) if known.framework == "trl" and known.settled else None
+        {"grpo": 8, "rloo": 2}.get(known.text("training.task"))
+        if known.framework == "trl" and known.absent("training.generations")
+        else None
     )
 
 
@@ -173,6 +175,8 @@ def _per_epoch(known: Settled) -> tuple[int, int] | None:
         return None
     if known.text("training.task") in _GENERATING:
         return _rounds(known, sequences, batch * devices, times)
+    if known.is_computed("dataloader_drop_last"):
+        return None
     if known.given_flag("dataloader_drop_last"):
         batches = sequences // batch // devices
     else:
@@ -286,7 +290,7 @@ def _sizes(known: Settled) -> Told:
         return
     size = parameters * (4 if known.text("training.load_dtype") == "float32" else 2)
     optimizer = known.text("training.optimizer")
-    kind = kind_of(optimizer) if optimizer or known.settled else "other"
+    kind = kind_of(optimizer) if optimizer or known.absent("training.optimizer") else "other"
     if not known.yes("training.save_only_model"):
         each = 0.5 if "4bit" in optimizer else 1 if "8bit" in optimizer else 2
         size += int(parameters * _STATES[kind] * each)

@@ -53,7 +53,7 @@ def _optimizer(known: Settled) -> Told:
     zero = known.text("zero.optimizer")
     if zero and zero != "auto":
         yield "tuning.optimizer_kind", kind_of(zero)
-    elif name or known.settled:
+    elif name or known.absent("training.optimizer"):
         yield "tuning.optimizer_kind", kind_of(name)
     if known.framework not in (*WITH_DEFAULTS, "axolotl") or not name or zero:
         return
@@ -63,7 +63,7 @@ def _optimizer(known: Settled) -> Told:
         if known.count("packages.count"):
             yield "tuning.optimizer_package_missing", f"{package}.version" not in known.names()
     if name.startswith(("galore_", "apollo_")) and known.framework in ("trainer", "trl"):
-        if known.settled:
+        if known.settled and not known.is_computed("optim_target_modules"):
             yield "tuning.optimizer_targets_missing", not known.given("optim_target_modules")
         if name.endswith("_layerwise"):
             yield from _layerwise(known)
@@ -80,7 +80,8 @@ def _scheduler(known: Settled) -> Told:
     """Arguments without which a scheduler does not start, where its arguments are known as a whole."""
     name = known.text("training.scheduler")
     extra = known.given("lr_scheduler_kwargs")
-    if not known.settled or (extra and not extra.startswith("{")):
+    computed = known.is_computed("lr_scheduler_kwargs")
+    if not known.settled or computed or (extra and not extra.startswith("{")):
         return
     inline = "" if extra == "{…}" else extra
 
@@ -121,11 +122,11 @@ def _precision(known: Settled) -> Told:
         or known.yes("deploy.on_cpu")
         or known.yes("accelerate.on_cpu")
     )
-    if known.value("training.on_cpu") is not None or on_cpu or known.settled:
+    if known.value("training.on_cpu") is not None or on_cpu or known.absent("training.on_cpu"):
         yield "tuning.on_cpu", on_cpu
     release = known.text("trl.version").partition(".")[0]
     if known.framework == "trl" and known.settled and _is_trainers(known) and release in ("", "1"):
-        yield "tuning.bf16_by_default", known.value("training.bf16") is None and not known.yes("training.fp16")
+        yield "tuning.bf16_by_default", known.absent("training.bf16") and not known.yes("training.fp16")
 
 
 def _is_trainers(known: Settled) -> bool:
@@ -154,9 +155,10 @@ def _stopping(known: Settled) -> Told:
     """What early stopping and keeping the best ask for (trainer_callback.py EarlyStoppingCallback, trainer.py)."""
     best = known.yes("training.load_best") or known.text("training.scheduler") in ("reduce_lr_on_plateau", "greedy")
     if known.count("training.early_stopping") and known.settled:
-        if known.text_or("training.eval", "no") == "no":
+        evaluated = known.text_or("training.eval", "no")
+        if evaluated == "no":
             yield "tuning.stopping_problem", "evaluation"
-        elif not best and known.absent("training.best_by"):
+        elif evaluated and not best and known.absent("training.best_by"):
             yield "tuning.stopping_problem", "metric"
     if known.text("training.save") == "best" and known.settled:
         yield "tuning.best_unset", not best and known.absent("training.best_by")
@@ -171,7 +173,7 @@ def _sharded(known: Settled) -> Told:
         yield "tuning.sharded_by", "DeepSpeed"
     elif known.text("training.fsdp") or known.text("deploy.distributed").upper() == "FSDP":
         yield "tuning.sharded_by", "FSDP"
-    elif known.settled and known.text("deploy.launcher") != "accelerate":
+    elif known.absent("tuning.sharded_by") and known.text("deploy.launcher") != "accelerate":
         yield "tuning.sharded_by", "none"
 
 
@@ -185,12 +187,12 @@ def _waiting(known: Settled) -> Told:
     seconds = known.number_or("training.ddp_timeout", 1800)
     if seconds is not None and seconds > 0:
         yield "tuning.collective_seconds", seconds
-    if known.settled:
+    if known.absent("training.preprocessing_workers") or known.value("training.preprocessing_workers") is not None:
         yield "tuning.tokenizes_alone", (known.count("training.preprocessing_workers") or 1) == 1
     if known.settled and known.framework in ("trainer", "trl"):
         yield "tuning.steps_of_stream_missing", known.yes("tuning.streaming") and known.absent("training.max_steps")
     strategy = known.given("logging_strategy")
-    if known.settled:
+    if known.absent("tuning.logging"):
         yield "tuning.logs_by_steps", strategy in ("", "steps")
 
 

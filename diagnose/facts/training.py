@@ -35,6 +35,7 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.tokenizer", "text", "path or id of its tokenizer, where that is another one"),
         ("training.adapter", "text", "path or id of an adapter that the training starts from"),
         ("training.reference_model", "text", "path or id of the reference, reward or teacher model"),
+        ("training.arguments_computed", "text", "arguments of the trainer that the script computes, where all that it gives are seen; none"),
         ("training.script", "text", "the Python script that was read for literal arguments"),
         ("training.output", "text", "folder that checkpoints are written to"),
         ("training.output_overwritten", "flag", "whether an output folder that is not empty may be written over"),

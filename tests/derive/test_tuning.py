@@ -261,6 +261,35 @@ def test_a_script_leaves_defaults_unknown() -> None:
     assert "tuning.saves_between_evals" not in told(known | {"script": "train.py"})
 
 
+def of_script(text: str, folder: Path) -> dict[str, Any]:
+    """What follows of a training script."""
+    (folder / "train.py").write_text(text)
+    readings = training.read(["train.py"], {}, str(folder))
+    return {fact.name: fact.value for fact in complete(tuple(item for item in readings if isinstance(item, Fact)))}
+
+
+def test_a_call_that_is_seen_whole_has_defaults_for_the_rest(tmp_path: Path) -> None:
+    """Not so for arguments that are computed, nor where some may come out of a mapping or another call."""
+    head = "from transformers import TrainingArguments\n"
+    whole = of_script(
+        head + "args = TrainingArguments('out', learning_rate=1e-4, dataloader_prefetch_factor=2)\n", tmp_path
+    )
+    assert (whole["training.arguments_computed"], whole["tuning.workers"]) == ("none", 0)
+    text = (
+        head
+        + "args = TrainingArguments('out', learning_rate=1e-4, dataloader_num_workers=cores(), use_cpu=cpu)\nargs.optim = pick()\n"
+    )
+    some = of_script(text, tmp_path)
+    assert some["training.arguments_computed"] == "dataloader_num_workers,optim,use_cpu"
+    assert some["tuning.batch_per_process"] == 8
+    assert not {"tuning.workers", "tuning.on_cpu", "tuning.optimizer_kind"} & some.keys()
+    for text in (
+        "TrainingArguments('out', learning_rate=1e-4, **more)",
+        "TrainingArguments('out', learning_rate=1e-4)\nTrainingArguments('b')",
+    ):
+        assert "tuning.batch_per_process" not in of_script(head + text + "\n", tmp_path)
+
+
 def test_a_checkpoint_is_at_least_its_weights_and_states() -> None:
     """16 bits a number, unless something says more or less; the states are left out where they are not saved."""
     known = {"framework": "trl", "method": "full", "model.parameters": LLAMA_3_8B}
@@ -391,6 +420,7 @@ def _published() -> Iterator[Path]:
     return (path for path in sorted(CONFIGS.rglob("*")) if path.is_file() and path.suffix in (".yaml", ".yml", ".json"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CONFIGS.is_dir(), reason="the published configurations are not here")
 def test_published_configurations_raise_nothing() -> None:
     """Settings that people publish are usual ones: on eight GPUs none of them is an error or a warning by itself."""

@@ -131,6 +131,7 @@ class _Reader:
         self._model = False
         self._datasets = 0
         self._tokens: list[tuple[str, Setting]] = []
+        self._configured: list[tuple[Call, Node, bool]] = []
 
     def read(self) -> Script:
         for call in self._text.calls:
@@ -139,6 +140,7 @@ class _Reader:
             node = literals.literal(item.value, item.scope)
             self._assigned(item.name, literals.dotted(item.value), node, item.value)
         self._vocabulary()
+        self._computed()
         parser, fields, closed = self._arguments()
         return Script(joined(self._parts), parser, fields, closed)
 
@@ -195,11 +197,27 @@ class _Reader:
         if owner.startswith("peft."):
             self._parts.append(peft.inside(node, self._file, "", owner))
         elif owner.startswith("trl."):
+            self._configured += [(call, node, itself)] if owner in classes.trainers() else []
             self._parts.append(trl.read(node, self._file, reads))
         elif owner in (classes.TRAINER, classes.SEQ2SEQ):
+            self._configured.append((call, node, itself))
             self._parts.append(trainer.read(node, self._file, reads))
         else:
             self._parts.append(quantization.inside(node, self._file, "", owner))
+
+    def _computed(self) -> None:
+        """Which arguments of the trainer are computed, where all that are given are seen: the others have their defaults."""
+        if len(self._configured) != 1:
+            return
+        call, node, itself = self._configured[0]
+        if not itself or not literals.is_whole(call) or len(call.node.args) > 1:
+            return
+        names = [keyword.arg for keyword in call.node.keywords if keyword.arg]
+        for item in self._text.assigned if call.target else ():
+            head, _, key = item.name.rpartition(".")
+            names += [key] if head == call.target else []
+        computed = sorted({name for name in names if name not in node.value})
+        self._tell("training.arguments_computed", ",".join(computed) or "none", call.name, call.node)
 
     def _changed(self, node: Node, call: Call) -> Node:
         """The arguments with what is assigned to them afterwards: `args.learning_rate = 1e-4`; what is computed is taken away."""

@@ -69,9 +69,7 @@ def _model(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -
     found = where.find(asked, environ, folder)
     if not found.folder or found.kind in ("gguf", "safetensors", "file"):
         return None
-    special = {name: _text(known, f"special.{name}.text") for name in ("eos", "bos", "pad", "unk")}
-    named = {name: text for name, text in special.items() if text}
-    return prompts.of_folder(found.folder, named, _own_template(environ, folder, known))
+    return prompts.of_folder(found.folder, _own_template(environ, folder, known))
 
 
 def _own_template(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -> str | None:
@@ -128,13 +126,14 @@ def _one(
 
 def _limits(known: Mapping[str, Fact]) -> Limits:
     from diagnose.sources.data import prompts
+    from diagnose.sources.data.turns import MEANT
 
+    trl = _text(known, "training.framework") == "trl"
+    names = {} if trl else MEANT  # TRL puts the roles into the template as they are; others map human and gpt
     tokens = _number(known, "training.max_length")
-    if tokens:
-        return prompts.Limits(tokens)
-    if _text(known, "training.framework") == "trl" and _text(known, "training.task") in _CUT_BY_DEFAULT:
-        return prompts.Limits(DEFAULT_CUT, True)
-    return prompts.Limits()
+    if not tokens and trl and _text(known, "training.task") in _CUT_BY_DEFAULT:
+        return prompts.Limits(DEFAULT_CUT, True, names)
+    return prompts.Limits(tokens, False, names)
 
 
 def _together(done: Sequence[Read], sample: bool) -> Iterator[Reading]:

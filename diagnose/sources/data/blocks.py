@@ -144,6 +144,11 @@ def blocks(stream: Stream, line: int = 1, offset: int = 0, most: int = -1) -> It
             size, rest = _skip(stream, len(rest))
             yield Block(b"", line, offset, stream.done(), size)
             line, offset = (line + 1 if line else 0), offset + size
+            end = rest.rfind(b"\n") + 1
+            if end:
+                yield Block(rest[:end], line, offset, stream.done())
+                line, offset = (line + rest.count(b"\n") if line else 0), offset + end
+                rest = rest[end:]
         if not data or 0 <= most <= read:
             break
     if rest and not data:
@@ -160,7 +165,7 @@ def _skip(stream: Stream, size: int) -> tuple[int, bytes]:
         size += len(data)
 
 
-def sampled_blocks(handle: int, size: int, part: int = SAMPLE) -> Iterator[Block]:
+def sampled_blocks(handle: int, size: int, part: int) -> Iterator[Block]:
     """Blocks of the first, the middle and the last part of a plain file, each from one line's begin on."""
     if size <= 3 * part:
         yield from blocks(Plain(handle, size))

@@ -18,11 +18,11 @@ MOST_ROWS = 4000
 
 
 class BrokenError(Exception):
-    """The document cannot be read on: the line, and the reason in words."""
+    """The document cannot be read on: the line, the reason in words, and whether its text ends too early."""
 
-    def __init__(self, line: int, why: str) -> None:
+    def __init__(self, line: int, why: str, cut: bool = False) -> None:
         super().__init__(why)
-        self.line, self.why = line, why
+        self.line, self.why, self.cut = line, why, cut
 
 
 class _Text:
@@ -59,6 +59,10 @@ class _Text:
             self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
             return self._decoder.decode(whole, final=not data)
 
+    def _column(self, place: int) -> int:
+        """The column of a place in the text that is at hand; from the begin of that text where its line begins before."""
+        return place - self.text.rfind("\n", 0, place)
+
     def peek(self) -> str:
         """The next character that is no blank, which is not taken; empty at the end."""
         while True:
@@ -85,14 +89,14 @@ class _Text:
             try:
                 value, end = self._decode(self.text, self.at)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - 16
-                if not self.ended and cut and size <= MOST_LINE:
+                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text.rstrip())
+                if not self.ended and (cut or error.pos >= len(self.text) - 16) and size <= MOST_LINE:
                     self.more(max(size, BLOCK))
                     continue
                 self.line += self.text.count("\n", self.at, min(error.pos, len(self.text)))
                 if size > MOST_LINE and not self.ended:
                     raise BrokenError(self.line, f"an example of more than {MOST_LINE >> 20} MiB") from None
-                raise BrokenError(self.line, f"{error.msg} (column {error.colno})") from None
+                raise BrokenError(self.line, f"{error.msg} (column {self._column(error.pos)})", cut) from None
             except RecursionError:
                 raise BrokenError(self.line, "lists or objects within each other, hundreds deep") from None
             except ValueError as error:
@@ -125,8 +129,7 @@ class Document:
                 if len(self._rows) >= MOST_ROWS or self._text.at > BLOCK // 2:
                     yield self._batch()
         except BrokenError as error:
-            ended = self._text.ended and self._text.at + 1 >= len(self._text.text.rstrip())
-            self._tally.add("cut_off" if ended else "unreadable", error.line, error.why)
+            self._tally.add("cut_off" if error.cut else "unreadable", error.line, error.why)
         except ValueError as error:
             self._tally.add("unreadable", self._text.line, str(error))
         yield self._batch()
@@ -163,9 +166,8 @@ class Document:
             if mark == "]":
                 return
             if mark != ",":
-                raise BrokenError(
-                    text.line, "the list does not end" if not mark else f"a comma is missing before {mark}"
-                )
+                why = f"a comma is missing before {mark}" if mark else "the list does not end"
+                raise BrokenError(text.line, why, not mark)
             if text.peek() == "]":
                 raise BrokenError(text.line, "a comma stands behind the last example")
 

@@ -12,8 +12,6 @@ from diagnose.sources.data.batch import Batch, Example
 from diagnose.sources.data.blocks import Block
 from diagnose.sources.data.tally import Tally
 
-MOST_DEPTH = 500
-"""Lists and objects within each other: datasets' reader (ujson) goes down 1,024."""
 _EVERY, _ALL = 97, 500
 """Of how many lines one is looked at for keys that stand twice, and up to which line every one."""
 
@@ -83,9 +81,6 @@ def _again(raw: bytes, line: int, tally: Tally, last: bool) -> Any:
     except ValueError as error:
         tally.add("unreadable", line, str(error))
         return _NOTHING
-    if _too_deep(value):
-        tally.add("too_deep", line, f"more than {MOST_DEPTH} lists or objects within each other")
-        return _NOTHING
     if _half_characters(text):
         tally.add("half_characters", line, "an escape such as \\ud83d without its other half")
     return value
@@ -121,23 +116,6 @@ def not_utf8(raw: bytes, at: int) -> str:
 
 def _half_characters(text: str) -> bool:
     return "\\ud" in text or "\\uD" in text
-
-
-def _too_deep(value: Any) -> bool:
-    """Whether lists and objects are nested beyond what readers take; without going down by recursion."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MOST_DEPTH:
-            return True
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                below += [part for part in item.values() if isinstance(part, (dict, list))]
-            elif isinstance(item, list):
-                below += [part for part in item if isinstance(part, (dict, list))]
-        level = below
-    return False
 
 
 def _kind(value: Any) -> str:

@@ -21,6 +21,7 @@ from diagnose.sources.data.tally import Tally
 from diagnose.sources.data.turns import Turns, texts_of
 from diagnose.sources.tokenizer import files, sandbox, template
 from diagnose.sources.tokenizer.files import Files
+from diagnose.sources.tokenizer.special import NAMES, text_of
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -59,10 +60,14 @@ class Model(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """How examples are cut: at how many tokens (0: not known), and whether that is the trainer's own default."""
+    """How examples are cut: at how many tokens (0: not known), and whether that is the trainer's own default.
+
+    `names` is what the framework calls the roles of messages in the template, where they are called otherwise in the data.
+    """
 
     tokens: int = 0
     default: bool = False
+    names: dict[str, str] = {}
 
 
 class Kept:
@@ -86,9 +91,13 @@ class Kept:
             self._step *= 2
 
 
-def of_folder(path: str, special: dict[str, str], own_template: str | None) -> Model:
+def of_folder(path: str, own_template: str | None) -> Model:
     """The model in a folder. `own_template` is the training's own, `None` where it takes the model's."""
     known = files.look(path, os.path.basename(path))
+    written = {
+        name: known.tokenizer_config.get(f"{name}_token") or known.special_map.get(f"{name}_token") for name in NAMES
+    }
+    special = {name: text_of(value) for name, value in written.items() if text_of(value)}
     if own_template is not None:
         return Model(known, special, own_template)
     chosen = template.find(known).chosen
@@ -122,7 +131,7 @@ def _facts(
     ):
         yield Step("putting conversations into the chat template")
         tally = Tally()
-        _rendered(turns, compiled, values, tally)
+        _rendered(turns, compiled, values, limits.names, tally)
         yield from tally.facts(head, path, examples)
     if not model.known.good("tokenizer.json"):
         return
@@ -134,12 +143,12 @@ def _facts(
     yield from _counted(kept, layout, compiled, values, tokenizer, limits, head, path, examples)
 
 
-def _rendered(turns: Turns, compiled: Template, values: dict[str, Any], tally: Tally) -> None:
+def _rendered(turns: Turns, compiled: Template, values: dict[str, Any], names: dict[str, str], tally: Tally) -> None:
     """The first conversation of every sequence of roles in the template: whether it is refused, and whether texts are lost."""
     for known in turns.sequences.values():
         if not known.messages:
             continue
-        messages = messages_of(known.messages, turns.role, turns.content, turns.own)
+        messages = messages_of(known.messages, turns.role, turns.content, {**names, **turns.own})
         made = sandbox.render(compiled, messages, **values)
         if made.problem:
             tally.add("template_refuses", known.line, made.message, known.count)
@@ -215,7 +224,7 @@ def _counted(
     counts: list[int] = []
     longest_line = most = 0
     for line, row, _ in kept.rows:
-        prompt, whole = _texts(row, layout, compiled, values)
+        prompt, whole = _texts(row, layout, compiled, values, limits.names)
         if layout.name == "tokens":
             size = len(row["input_ids"]) if isinstance(row.get("input_ids"), list) else 0
         else:
@@ -250,11 +259,13 @@ def _size(tokenizer: Tokenizer, text: str) -> int:
     return round(len(tokenizer.encode(part, add_special_tokens=False).ids) * len(text) / len(part))
 
 
-def _texts(row: Example, layout: Layout, compiled: Template | None, values: dict[str, Any]) -> tuple[str, str]:
+def _texts(
+    row: Example, layout: Layout, compiled: Template | None, values: dict[str, Any], names: dict[str, str]
+) -> tuple[str, str]:
     """An example's prompt (empty where it has none of its own) and its whole text."""
     column = layout.column
     if layout.name in ("messages", "sharegpt"):
-        return "", _chat(row.get(column("messages")), layout, compiled, values)
+        return "", _chat(row.get(column("messages")), layout, compiled, values, names)
     if layout.name == "alpaca":
         parts = [str(row.get(name) or "") for name in layout.columns.values()]
         return "", "\n".join(filter(None, parts))
@@ -265,16 +276,23 @@ def _texts(row: Example, layout: Layout, compiled: Template | None, values: dict
         prompt = row.get(column("prompt"))
         if isinstance(answer, list):
             before = prompt if isinstance(prompt, list) else []
-            asked = _chat(before, layout, compiled, values, add_generation_prompt=True) if before else ""
-            return asked, _chat(before + answer, layout, compiled, values)
+            asked = _chat(before, layout, compiled, values, names, add_generation_prompt=True) if before else ""
+            return asked, _chat(before + answer, layout, compiled, values, names)
         return str(prompt or ""), str(prompt or "") + str(answer or "")
     return "", ""
 
 
-def _chat(messages: Any, layout: Layout, compiled: Template | None, values: dict[str, Any], **more: Any) -> str:
+def _chat(
+    messages: Any,
+    layout: Layout,
+    compiled: Template | None,
+    values: dict[str, Any],
+    names: dict[str, str],
+    **more: Any,
+) -> str:
     if not isinstance(messages, list):
         return ""
-    whole = messages_of(messages, layout.role, layout.content, layout.names)
+    whole = messages_of(messages, layout.role, layout.content, {**names, **layout.names})
     if compiled is not None:
         made = sandbox.render(compiled, whole, **values, **more)
         if not made.problem:

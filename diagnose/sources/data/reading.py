@@ -100,7 +100,7 @@ class Read:
         seekable = plain and self.format in ("jsonl", "text")
         if self.sample and seekable:
             self.partial = size > 3 * blocks.SAMPLE
-            parts = blocks.sampled_blocks(handle, size)
+            parts = blocks.sampled_blocks(handle, size, blocks.SAMPLE)
         else:
             parts = blocks.blocks(stream)
         if self.format == "jsonl":

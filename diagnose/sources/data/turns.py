@@ -161,8 +161,8 @@ class Turns:
                 found.append(("assistants_in_row", order))
             elif called and other == "user":
                 found.append(("calls_unanswered", order))
-        sides = [name in ("user", "tool") for name, _ in spoken]
-        if len(sides) % 2 or sides != [True, False] * (len(sides) // 2) or "system" in meant[1:]:
+        sides = ["user" if name == "tool" else name for name, _ in spoken]
+        if sides != ["user", "assistant"] * (len(sides) // 2) or "system" in meant[1:]:
             found.append(("not_alternating", order))
         if "assistant" not in meant:
             found.append(("no_assistant", order))
@@ -212,7 +212,8 @@ class Turns:
             own = texts_of(content)
             others = [str(message[key]) for key in EXTRAS if message.get(key)]
             texts += own + others
-            if content is not None and not others and not any(map(str.strip, own)) and not _media(content):
+            told = isinstance(content, str) or (isinstance(content, list) and not _media(content))
+            if told and not others and not any(map(str.strip, own)):
                 empty.add(self.names.get(str(message.get(self.role)), str(message.get(self.role))))
         self._count_empty(empty, line)
         return SEPARATOR.join(texts)
@@ -242,9 +243,9 @@ def texts_of(content: Any) -> list[str]:
     return found
 
 
-def _media(content: Any) -> bool:
+def _media(content: list[Any]) -> bool:
     """Whether a content has parts that are no texts."""
-    return isinstance(content, list) and any(isinstance(part, dict) and "text" not in part for part in content)
+    return any(isinstance(part, dict) and "text" not in part for part in content)
 
 
 def _calls_of(message: dict[str, Any]) -> str:

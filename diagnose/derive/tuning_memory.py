@@ -31,7 +31,7 @@ _UNFOLLOWED = (
     "use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_lomo", "relora", "lisa_n_layers", "unfrozen_parameters",
     "tensor_parallel_size", "context_parallel_size", "sequence_parallel_degree", "pipeline_parallel_size", "parallelism_config",
     "cp_size", "tp_size", "sp_size", "activation_offloading", "layer_offloading", "precompute_ref_log_probs", "mixture_of_depths",
-    "use_unsloth", "use_kt", "spectrum_path", "expert_parallel_size", "virtual_pipeline_parallel_size", "optimizer_in_bwd",
+    "use_unsloth", "tensor_model_parallel_size", "pipeline_model_parallel_size", "expert_model_parallel_size", "use_mca", "sequence_parallel", "use_kt", "spectrum_path", "expert_parallel_size", "virtual_pipeline_parallel_size", "optimizer_in_bwd",
 )  # fmt: skip
 """Settings, the last part of their names, that change what lies on a card in ways that the sums here do not follow."""
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -108,8 +108,10 @@ def complete(known: Known) -> Told:
     for name in ("weights", "gradients", "optimizer"):
         yield f"tuning.memory.{name}", getattr(sure, name) + (sure.adapter if name == "weights" else 0)
     over = sure.total > card.memory
-    yield "tuning.memory.weights_over", sure.weights > card.memory
-    yield "tuning.memory.states_over", over and sure.weights <= card.memory
+    launched = _is_launch_known(known)
+    yield "tuning.memory.weights_over", launched and sure.weights > card.memory
+    yield "tuning.memory.states_over", launched and over and sure.weights <= card.memory
+    yield "tuning.memory.over_unless_offloaded", not launched and over
     if over:
         yield from _instead(setup, there, known)
     elif whole := likely_setup(setup, known, len(there)):
@@ -117,6 +119,19 @@ def complete(known: Known) -> Told:
 
 
 # --- what is to be trained
+
+
+def _is_launch_known(known: Known) -> bool:
+    """Whether it is told how states are shared: else a launcher's configuration, not seen here, may offload them."""
+    names = (
+        "zero.stage",
+        "fsdp.strategy",
+        "fsdp.version",
+        "launch.program",
+        "training.processes",
+        "training.deepspeed",
+    )
+    return any(known.text(name) for name in names)
 
 
 def setup_of(known: Known, told: dict[str, Value]) -> Setup | None:
@@ -274,7 +289,9 @@ def likely_setup(setup: Setup, known: Known, cards: int) -> Setup | None:
         return None
     checkpointing = known.value("training.gradient_checkpointing")
     if checkpointing is None:
-        checkpointing = known.yes("fsdp.checkpointing") or _CHECKPOINTING[framework]
+        checkpointing = _CHECKPOINTING[framework]
+    if known.yes("fsdp.checkpointing"):
+        checkpointing = True
     return replace(
         setup,
         spread=1 if not setup.zero and world > 1 else setup.spread,

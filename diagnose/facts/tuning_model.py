@@ -70,6 +70,7 @@ TUNING_MODEL: tuple[FactKind, ...] = (
         ("tuning.memory.offered", "bytes", "what CUDA offers of it"),
         ("tuning.memory.weights_over", "flag", "whether the weights alone are surely more than a card has"),
         ("tuning.memory.states_over", "flag", "whether they are with gradients and optimizer states"),
+        ("tuning.memory.over_unless_offloaded", "flag", "whether they are, and nothing tells how the training is launched"),
         ("tuning.memory.total", "bytes", "all that a card holds, as a plan reckons it"),
         ("tuning.memory.activations", "bytes", "activations in it"),
         ("tuning.memory.logits", "bytes", "logits in it"),

@@ -48,10 +48,16 @@ def test_the_least_of_a_full_tuning_is_8_bytes_a_parameter() -> None:
 
 def test_float32_states_are_sure_to_be_beyond_a_card() -> None:
     """16 bytes a parameter where the load type says float32; an adapter fits."""
-    found = told(LLAMA_3_8B, H100, {"training.load_dtype": "float32"})
+    found = told(LLAMA_3_8B, H100, {"training.load_dtype": "float32", "training.processes": 1})
     assert found["states"] == 16 * PARAMETERS
     assert (found["states_over"], found["fits_lora"], found["fits_qlora"]) == (True, True, True)
     assert "likely_over" not in found
+
+
+def test_a_launcher_that_is_not_seen_may_offload() -> None:
+    """Without launch command, processes or sharding the same sum is no certainty."""
+    found = told(LLAMA_3_8B, H100, {"training.load_dtype": "float32", "launch.program": None})
+    assert (found["states_over"], found["over_unless_offloaded"]) == (False, True)
 
 
 def test_several_cards_may_share_one_copy_unless_processes_are_told() -> None:

@@ -60,8 +60,9 @@ class Node:
 class Documents(Struct, frozen=True):
     """What a file holds. `error` says why it cannot be read, in a sentence, and `line` where; `missing`: no such file.
 
-    `duplicates` are keys that stand twice in one mapping (the last one counts), `tags` those that would make an object of
-    a program (`!!python/object:os.system`; nothing is made of them), each with its line and column.
+    `duplicates` are keys that stand twice in one mapping (the last one counts), `tags` those that only a program of its own
+    reads: it would make an object (`!!python/object:os.system`) or put something in (`!include`). Nothing is made of them.
+    Each has its line and column.
     """
 
     documents: tuple[Any, ...] = ()
@@ -173,6 +174,8 @@ class _Converter:
         column = source.start_mark.column + 1
         if source.tag.startswith("tag:yaml.org,2002:python/"):
             self.tags.append(("!!" + source.tag.removeprefix("tag:yaml.org,2002:"), line, column))
+        elif source.tag.startswith("!") and len(source.tag) > 1:
+            self.tags.append((source.tag, line, column))
         if isinstance(source, yaml.MappingNode):
             return self._mapping(source, line)
         if isinstance(source, yaml.SequenceNode):

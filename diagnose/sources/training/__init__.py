@@ -187,8 +187,9 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
     setting = file.by.setting if file.by else None
     place = (setting.file, setting.line, setting.column, setting.key) if setting else (origin, 0, 0, "")
     yield Fact(f"{key}.path", origin, *place)
-    if kind:
-        yield Fact(f"{key}.kind", kind, origin)
+    yield Fact(f"{key}.kind", kind or kinds.UNKNOWN, origin)
+    if opened.format:
+        yield Fact(f"{key}.format", opened.format, origin)
     if setting is not None:
         yield Fact(f"{key}.named_by", setting.key[:LONGEST], *place)
     if opened.problem:
@@ -198,6 +199,10 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
             yield Unchecked(WHAT, f"{origin}: {opened.why}")
     elif kind == kinds.UNKNOWN:
         yield Fact(f"{key}.problem", "unknown-kind", origin, 1)
+    if opened.mapping is not None and file.kind in ("deepspeed", "accelerate"):
+        other = kinds.kind_of(opened.mapping)
+        if other not in (file.kind, kinds.UNKNOWN):
+            yield Fact(f"{key}.looks_like", other, *place)
     for name, line, column in opened.duplicates[:1]:
         yield Fact(f"{key}.duplicate", name[:LONGEST], origin, line, column, name[:LONGEST])
     for name, line, column in opened.tags[:1]:

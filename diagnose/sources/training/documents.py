@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.sources import jsonfile, jsonnodes, yamlfile
 from diagnose.sources.training.given import Setting
@@ -22,14 +23,15 @@ class Opened(Struct, frozen=True):
     """What a file holds: its mapping, or why there is none.
 
     `problem` is missing, unreadable, template, empty, not-a-mapping, several-documents, or what is wrong with the text in
-    words, and `line` where; `why` says it as a sentence goes on. A mapping may be there beside a problem.
+    words, and `line` where; `why` says it as a sentence goes on. A mapping may be there beside a problem. `format` is json
+    or yaml, where the file could be opened.
     """
 
     mapping: Node | None = None
     problem: str = ""
     why: str = ""
     line: int = 0
-    is_json: bool = False
+    format: str = ""
     duplicates: tuple[tuple[str, int, int], ...] = ()
     tags: tuple[tuple[str, int, int], ...] = ()
 
@@ -46,34 +48,65 @@ def parse(data: bytes, is_json: bool = False) -> Opened:
     """Read a text: as JSON where it is called so or looks like it, otherwise as YAML, of which JSON is nearly a part."""
     blank = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not blank:
-        return Opened(problem="empty", why="it is empty")
+        return Opened(problem="empty", why="it is empty", format="json" if is_json else "yaml")
     looks = blank.startswith(b"{") and not blank.startswith((b"{{", b"{%"))
     if is_json or looks:
         found = jsonnodes.parse(data)
+        if not found.documents and (bare := without_comments(data)) != data:
+            relaxed = jsonnodes.parse(bare)
+            if relaxed.documents:
+                opened = _opened(relaxed, bare, "json")
+                return replace(opened, problem=found.error, why=found.error, line=found.line)
         if found.documents or is_json:
-            return _opened(found, data, True)
-    return _opened(yamlfile.parse(data), data, False)
+            return _opened(found, data, "json")
+    return _opened(yamlfile.parse(data), data, "yaml")
 
 
-def _opened(found: Documents, data: bytes, is_json: bool) -> Opened:
+_PIECES = re.compile(
+    rb'\s+|(?P<text>"(?:[^"\\\n]|\\.)*")|(?P<line>//[^\n]*|#[^\n]*)|(?P<block>/\*)|[^\s"/#,}\]]+|(?P<mark>.)', re.DOTALL
+)
+
+
+def without_comments(data: bytes) -> bytes:
+    """A JSON text with blanks in the place of comments and of commas behind the last entry: DeepSpeed's own reader takes both."""
+    made = bytearray(data)
+    at, comma = 0, -1
+    while found := _PIECES.match(data, at):
+        end = found.end()
+        if found["block"] is not None:
+            end = data.find(b"*/", end) + 2
+            if end < 2:
+                break
+        if found["block"] is not None or found["line"] is not None:
+            made[at:end] = re.sub(rb"[^\n]", b" ", data[at:end])
+        elif found["mark"] == b'"':
+            break  # a text without an end
+        elif not found[0].isspace():
+            if found["mark"] in (b"}", b"]") and comma >= 0:
+                made[comma] = 32
+            comma = at if found["mark"] == b"," else -1
+        at = end
+    return bytes(made)
+
+
+def _opened(found: Documents, data: bytes, format_: str) -> Opened:
     marks = (found.duplicates, found.tags)
     if found.error:
         template = "is a template" in found.error or bool(_TEMPLATE_PARTS.search(data.decode("utf-8", "replace")))
-        problem = "template" if template else found.error
-        return Opened(None, problem, found.error, found.line, is_json)
+        return Opened(None, "template" if template else found.error, found.error, found.line, format_)
     documents = [document for document in found.documents if document]
     if not documents:
-        return Opened(None, "empty", "nothing stands in it but comments", 1, is_json)
+        return Opened(None, "empty", "nothing stands in it but comments", 1, format_)
     first = documents[0]
     if not isinstance(first.value, dict):
         what = "a list" if isinstance(first.value, list) else "a single value"
-        return Opened(None, "not-a-mapping", f"it holds {what} and no settings", first.line, is_json)
+        return Opened(None, "not-a-mapping", f"it holds {what} and no settings", first.line, format_)
     if len(documents) > 1:
         why = f"{len(documents)} documents stand in it"
-        return Opened(first, "several-documents", why, documents[1].line, is_json, *marks)
+        return Opened(first, "several-documents", why, documents[1].line, format_, *marks)
     if not first.value:
-        return Opened(None, "empty", "it holds no settings", first.line, is_json)
-    return Opened(first, "", "", 0, is_json, *marks)
+        return Opened(None, "empty", "it holds no settings", first.line, format_)
+    return Opened(first, "", "", 0, format_, *marks)
 
 
 def placeholders(items: tuple[Setting, ...], resolved: bool) -> Iterator[Setting]:

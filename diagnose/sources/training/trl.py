@@ -197,6 +197,7 @@ def _adapter(known: By, sure: bool) -> Iterator[Fact]:
     unused = next((known[key] for key in _ADAPTER if key in known), None)
     if sure and switch is None and unused is not None:
         yield told("training.method", "full", unused)
+        yield told("training.lora.unused", True, unused)
     targets = known.get("lora_target_modules")
     if targets is None:
         return

@@ -152,6 +152,9 @@ def _held_back(known: Settled, examples: int) -> int:
 
 def _steps(known: Settled) -> Told:
     limit = known.count("training.max_steps")
+    drops = known.given_flag("dataloader_drop_last")
+    if drops is not None:
+        yield "tuning.drops_last", drops
     per_epoch = _per_epoch(known)
     if per_epoch is not None:
         batches, steps = per_epoch

@@ -172,7 +172,7 @@ def _sizes(known: Known) -> Told:
     rank, alpha = _number(known, "training.lora.rank"), _number(known, "training.lora.alpha")
     if rank and alpha is not None and 0 < rank < 1 << 20:
         scale = alpha / math.sqrt(rank) if known.yes("training.lora.rslora") else alpha / rank
-        yield "tuning.lora.scale", round(scale, 4)
+        yield "tuning.lora.scale", int(scale) if scale.is_integer() else round(scale, 4)
         rate = _number(known, "training.learning_rate")
         if rate is not None:
             yield "tuning.lora.scale_steep", scale > STEEP and rate >= STEEP_RATE

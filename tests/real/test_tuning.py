@@ -48,7 +48,7 @@ DIES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("end-token-set-not-in-vocabulary", {"model": "qwen2", "sft": {"eos_token": "<|eot_id|>"}}, "not found in the vocabulary", "eos-token-not-in-vocabulary"),
     ("pad-token-set-not-in-vocabulary", {"model": "qwen2", "sft": {"pad_token": "<|pad|>"}}, "not found in the vocabulary", "eos-token-not-in-vocabulary"),
     ("messages-without-chat-template", {"model": "gpt2", "sft": {}, "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "chat_template is not set", "tokenizer-chat-template-missing"),
-    ("adapter-as-base-of-trl", {"model": "qwen2-lora", "sft": {}}, "Unrecognized model", "unrecognized-configuration-class"),
+    ("adapter-as-base-of-trl", {"model": "qwen2-lora", "sft": {}}, "Unrecognized model", "config-file-missing"),
 )  # fmt: skip
 """The rule that foretells it, what is run, words of the exception, and the rule that knows the exception."""
 LEARNS_NOTHING = (

@@ -25,7 +25,7 @@ def step(request: dict[str, Any], report: dict[str, Any]) -> None:
         from peft import LoraConfig, get_peft_model
 
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **request["lora"]))
-    if request.get("trainer"):
+    if "trainer" in request:
         from transformers import Trainer, TrainingArguments
 
         examples = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 4
@@ -37,10 +37,11 @@ def step(request: dict[str, Any], report: dict[str, Any]) -> None:
     length = int(request.get("length", 8))
     tokens = torch.arange(length).remainder(200)[None]
     loss = model.train()(input_ids=tokens, labels=tokens).loss
-    loss.backward()
+    scaler = torch.amp.GradScaler("cpu") if request.get("scaled") else None
+    (loss if scaler is None else scaler.scale(loss)).backward()
     report["gradients"] = sum(float(value.grad.abs().sum()) for value in trained if value.grad is not None)
-    if request.get("scaled"):
-        torch.amp.GradScaler("cpu").unscale_(optimizer)
+    if scaler is not None:
+        scaler.unscale_(optimizer)
     optimizer.step()
     states = [one for state in optimizer.state.values() for one in state.values() if torch.is_tensor(one) and one.dim()]
     report["bytes"] = {

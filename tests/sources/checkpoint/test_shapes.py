@@ -33,6 +33,16 @@ def test_a_model_that_fits_its_config_has_no_difference(tmp_path: Path) -> None:
     }
 
 
+def test_modules_are_named_once_whatever_their_layers_number(tmp_path: Path) -> None:
+    """`#` for numbers; more names than anybody reads are not told."""
+    names = told(tmp_path, models.llama())["weights.modules"].split(",")
+    assert {"lm_head", "model.embed_tokens", "model.layers.#.mlp.up_proj", "model.layers.#.self_attn.q_proj"} <= set(
+        names
+    )
+    many = {f"layer_{index}.weight": ("F32", (1, 1)) for index in range(2000)}
+    assert "weights.modules" not in told(tmp_path / "many", many)
+
+
 @pytest.mark.parametrize(
     ("config", "what"),
     [

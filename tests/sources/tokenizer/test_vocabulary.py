@@ -34,6 +34,11 @@ def test_ids_beyond_the_model_are_told_apart_by_what_they_are(tmp_path: Path) ->
     assert told["tokenizer.ordinary_outside"] == 58
 
 
+def test_marks_are_told_where_the_vocabulary_holds_all(tmp_path: Path) -> None:
+    """Tokens that are written like marks; reserved ones and bytes stand for nothing."""
+    assert facts(folder(tmp_path))["tokenizer.marks"] == "<|endoftext|> <|im_end|> <|im_start|>"
+
+
 def test_the_vocabulary_of_the_language_model_counts(tmp_path: Path) -> None:
     """Models with images keep the language model's numbers in a part of config.json."""
     told = facts(folder(tmp_path, config_json={"text_config": {"vocab_size": 300}}))

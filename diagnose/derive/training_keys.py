@@ -36,7 +36,7 @@ DECIDING = frozenset(
     load_in_4bit load_in_8bit bnb_4bit_compute_dtype adapter lora_r lora_alpha lora_target_modules lora_target_linear r
     target_modules learning_rate micro_batch_size num_epochs max_steps sequence_len deepspeed fsdp fsdp_config datasets
     gradient_checkpointing rl lr_scheduler warmup_ratio warmup_steps sample_packing train_on_inputs val_set_size chat_template
-    attn_implementation context_parallel_size tensor_parallel_size
+    attn_implementation context_parallel_size tensor_parallel_size base_model pretraining_dataset
     """.split()  # noqa: SIM905
 )
 """Keys that decide what is trained, and how: one of these that is passed over silently makes another training."""
@@ -181,6 +181,8 @@ class _Judged:
 
     def told(self, one: Given) -> Told | None:
         """What there is to tell of a setting; None where it is as it should be, or nothing is known of it."""
+        if one.path[-2:-1] and one.path[-2].endswith("_checkpointing_kwargs"):
+            return _of_checkpointing(one)
         if one.owner == "unknown":
             return self._of_nobody(one)
         known = self._of(one.owner)
@@ -452,6 +454,13 @@ def is_slip(written: str, meant: str) -> bool:
     return is_swapped or is_changed or first[1:] == second or first == second[1:]
 
 
+def _of_checkpointing(one: Given) -> Told | None:
+    """A slip in the one argument of torch's checkpointing that trainings set; torch refuses those that it does not have."""
+    if not is_slip(one.path[-1], "use_reentrant"):
+        return None
+    return Told("unknown", "torch's checkpointing", "", "use_reentrant", effect="refuses", decides=True)
+
+
 def _is_made_of(written: str, meant: str) -> bool:
     """Whether a name is another one's plural, or has a number or a word more than it: these are meant as they are written."""
     longer = f"_{written}_", f"_{meant}_"
@@ -478,13 +487,6 @@ def _below(known: list[Layer], one: Given) -> tuple[list[Layer], str, str] | Non
         name = prefix + name
     if (one.owner == "transformers.fsdp_config" or here[0].name == "FSDPConfig") and name not in here[0].class_.keys:
         name = name.removeprefix("fsdp_")  # both frameworks take these keys with and without it
-    if (
-        one.type == "mapping"
-        and above
-        and here[0].class_.unknown == {"ignores": ""}
-        and name not in here[0].class_.keys
-    ):
-        return None
     return here, name, words
 
 

@@ -98,6 +98,14 @@ def test_known_keys_free_mappings_and_configurations_of_nobody_are_left_alone(
     assert {k: v for k, v in told(owner, settings, NOW).items() if v["trouble"] != "deprecated"} == {}
 
 
+def test_a_slip_in_the_argument_of_checkpointing_is_told_of_any_framework() -> None:
+    """Its mapping is free, and torch refuses what it does not know."""
+    key = "gradient_checkpointing_kwargs"
+    for owner in ("axolotl", "trl.SFTConfig", "unknown"):
+        found = told(owner, {"learning_rate": 1.0, key: {}, f"{key}.use_reentrnat": False})
+        assert found[f"{key}.use_reentrnat"]["nearest"] == "use_reentrant"
+
+
 def test_a_renamed_key_is_judged_by_the_release_installed() -> None:
     """Right before, refused since; where the release is not known both are said."""
     new = told("trl.SFTConfig", {"max_seq_length": 2048}, NOW)["max_seq_length"]

@@ -71,7 +71,7 @@ def case_of_machine(
         collected.take(_environment(request, collected.facts))
     interpreter = _text(collected.facts, "python.path")
     collected.take(read_all(_sources(request, interpreter), progress, SECONDS))
-    if request.data:
+    if request.data or "training.dataset.0.path" in collected.facts:
         collected.take(read_all([_data(request, collected.facts)], progress))
     if request.wanted:
         collected.take(read_all([_wanted(request, collected.facts)]))

@@ -32,13 +32,16 @@ def read(
 ) -> Iterator[Reading]:
     """Read data files. `known` are the facts so far: the training's settings, the tokenizer's and template's.
 
-    With `sample` only a part of each file is read.
+    With `sample` only a part of each file is read. Without paths, a part of the files that the settings name and that are here.
     """
     from diagnose.sources.data import named
 
     yield Step("looking for the data files")
     found, readings = named.data_files(paths, environ, folder, known)
     yield from readings
+    sample = sample or not paths
+    if not found:
+        return
     model = _model(environ, folder, known)
     special = model.control_tokens() if model is not None else []
     yield Fact("data.mapped", "training.script" in known, "training configuration")
@@ -108,7 +111,7 @@ def _one(
         return
     yield Fact(f"{head}.path", file.shown, file.shown)
     yield Fact(f"{head}.role", file.role, file.shown)
-    interpreters = list(dict.fromkeys(filter(None, (_text(known, "python.path"), sys.executable))))
+    interpreters = list(dict.fromkeys((_text(known, "python.path") or _python(environ), sys.executable)))
     folders = [os.path.dirname(file.path), folder]
     begin = _text(known, "special.bos.text") if _text(known, "tokenizer.adds_bos") == "True" else ""
     one = Read(file, _number(known, "model.vocab_size"), begin, special, folders, interpreters, environ, sample)
@@ -122,6 +125,17 @@ def _one(
             if isinstance(reading, Fact) and reading.name == f"{head}.tokens":
                 one.tokens = int(reading.value)
             yield reading
+
+
+def _python(environ: Mapping[str, str]) -> str:
+    """The interpreter of the environment that trains, where nobody looked at it yet."""
+    from diagnose.errors import InputError
+    from diagnose.sources.interpreter import find_interpreter
+
+    try:
+        return find_interpreter(None, environ)
+    except InputError:
+        return sys.executable
 
 
 def _limits(known: Mapping[str, Fact]) -> Limits:

@@ -37,7 +37,7 @@ class Examples:
             "text": self._text,
             "tokens": self._tokens,
         }
-        self.texts = forms.get(layout.name, self._unknown)
+        self.texts = self._unknown if layout.absent else forms.get(layout.name, self._unknown)
         """All texts of an example in one; what is peculiar in it is counted."""
         self._messages_column = layout.column("messages")
         self._text_column = layout.column("text")

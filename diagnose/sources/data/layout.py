@@ -44,13 +44,17 @@ class Layout(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """What the settings say of a dataset: the framework, its word for the form, the field, an entry of dataset_info.json."""
+    """What the settings say of a dataset: the framework, its word for the form, the field, an entry of dataset_info.json.
+
+    `place` is the setting that names it: file, line, column and key.
+    """
 
     framework: str = ""
     task: str = ""
     format: str = ""
     field: str = ""
     entry: dict[str, Any] | None = None
+    place: tuple[str, int, int, str] | None = None
 
 
 def layout_of(rows: Sequence[Example], columns: Sequence[str], asked: Asked) -> Layout:
@@ -136,6 +140,8 @@ def _with(first: Mapping[str, Any], made: Layout, *wanted: str) -> Layout:
 
 def nearest(wanted: str, names: Mapping[str, Any]) -> str:
     """The column that may stand for another: spelt nearly alike, or what the same is called elsewhere."""
+    if wanted in ("messages", "conversations") and (other := {"messages", "conversations"} & names.keys()):
+        return other.pop()
     close = get_close_matches(wanted, [name for name in names if name not in COLUMNS], 1, 0.75)
     if close:
         return close[0]

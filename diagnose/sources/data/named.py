@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -21,6 +22,9 @@ BESIDES = ("dataset_info.json", "state.json", "dataset_dict.json", "dataset_info
 """JSON files in folders of data that hold no examples."""
 INFO = "dataset_info.json"
 MOST_FILES = 200
+MOST_NAMED = 8
+"""How many datasets of the settings are looked into without being asked."""
+MOST_LISTED = 20_000
 MOST_DEPTH = 4
 _EVAL = re.compile(r"(?:^|[^a-z])(?:test|valid|validation|val|eval|evaluation|dev|heldout|holdout)(?:[^a-z]|$)")
 
@@ -49,8 +53,8 @@ def data_files(
     readings: list[Reading] = []
     told = list(_told(environ, folder, known, readings))
     found: list[DataFile] = []
-    for given in paths:
-        role, _, path = given.rpartition("=") if given.startswith(("train=", "eval=", "test=")) else ("", "", given)
+    for given in paths or _here(told):
+        role, _, path = given.partition("=") if given.startswith(("train=", "eval=", "test=")) else ("", "", given)
         shown = _expanded(path, environ, folder)
         if not shown:
             readings.append(Unchecked("training data", f"{path}: there is no such file or folder"))
@@ -62,6 +66,19 @@ def data_files(
                 _file(name, inner, {"": "", "train": "train"}.get(role, "eval"), told, known, folder, not found)
             )
     return found, readings
+
+
+def _here(told: Sequence[_Told]) -> list[str]:
+    """The datasets of the settings that are files on this machine, as they could be given on the command line."""
+    there = [one for one in told if _holds_data(one.path)]
+    return [f"{one.role or 'train'}={one.path}" for one in there[:MOST_NAMED]]
+
+
+def _holds_data(path: str) -> bool:
+    """Whether a path is a data file, or a folder with some."""
+    if os.path.isdir(path):
+        return next(_inside(path), None) is not None
+    return os.path.isfile(path) and is_data(os.path.basename(path))
 
 
 def _file(
@@ -95,7 +112,9 @@ def _expanded(path: str, environ: Mapping[str, str], folder: str) -> list[tuple[
     """The files that a path means: itself, the data files of a folder, what a pattern finds; each with its name inside it."""
     whole = absolute(path, environ, folder)
     if os.path.isdir(whole):
-        return [(name, os.path.relpath(name, whole)) for name in sorted(_inside(whole))][: MOST_FILES + 1]
+        return [(name, os.path.relpath(name, whole)) for name in sorted(islice(_inside(whole), MOST_LISTED))][
+            : MOST_FILES + 1
+        ]
     if os.path.lexists(whole):
         return [(whole, os.path.basename(whole))]
     if any(mark in path for mark in "*?["):
@@ -134,7 +153,7 @@ def _told(
         if not path:
             break
         form, field = (_text(known, f"training.dataset.{number}.{name}") for name in ("format", "field"))
-        asked = Asked(framework, task, form, field)
+        asked = Asked(framework, task, form, field, place=_place(known[f"training.dataset.{number}.path"]))
         yield _Told(
             os.path.realpath(absolute(path, environ, folder)), _text(known, f"training.dataset.{number}.role"), asked
         )
@@ -178,10 +197,14 @@ def _of_info(
         yield from _entry(entry, item, where, named, known, number, readings)
 
 
+def _place(item: Fact) -> tuple[str, int, int, str]:
+    return item.origin, item.line, item.column, item.key
+
+
 def _absent(item: Fact, info: Mapping[str, Any]) -> list[Reading]:
     """A dataset that has no entry."""
     name = str(item.value)
-    place = (item.origin, item.line, item.column, item.key)
+    place = _place(item)
     near = get_close_matches(name, [str(key) for key in info][:5000], 1, 0.6)
     return [
         Fact("data.info.absent", name, *place),
@@ -218,5 +241,5 @@ def _entry(
             readings.append(
                 Fact("data.info.tags_absent_of", str(item.value), item.origin, item.line, item.column, item.key)
             )
-    asked = Asked("llamafactory", _text(known, "training.task"), entry=dict(entry))
+    asked = Asked("llamafactory", _text(known, "training.task"), entry=dict(entry), place=_place(item))
     yield _Told(path, _text(known, f"training.dataset.{number}.role"), asked)

@@ -221,7 +221,7 @@ class Read:
     def _columns(self, head: str) -> Iterator[Reading]:
         path, layout = self.file.shown, self.layout
         if layout.absent and self.count:
-            yield Fact(f"{head}.column_absent", layout.absent, path)
+            yield Fact(f"{head}.column_absent", layout.absent, *(self.file.asked.place or (path, 0, 0, "")))
         if layout.misnamed and self.count:
             yield Fact(f"{head}.column_misnamed", layout.misnamed, path)
             yield Fact(f"{head}.column_meant", layout.meant, path)

@@ -112,6 +112,11 @@ def complete(known: Known) -> Told:
     yield "tuning.memory.weights_over", launched and sure.weights > card.memory
     yield "tuning.memory.states_over", launched and over and sure.weights <= card.memory
     yield "tuning.memory.over_unless_offloaded", not launched and over
+    share = known.value("training.vllm_share")
+    asleep = given(known, "vllm_enable_sleep_mode", "enable_sleep_mode")
+    if known.text("training.vllm") == "colocate" and isinstance(share, float) and 0 < share <= 1 and not asleep:
+        yield "tuning.memory.vllm_over", not over and sure.total > card.memory * (1 - share)
+        yield "tuning.memory.vllm", int(card.memory * share)
     if over:
         yield from _instead(setup, there, known)
     elif whole := likely_setup(setup, known, len(there)):

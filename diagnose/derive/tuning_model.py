@@ -92,7 +92,12 @@ def _attention(known: Known) -> Told:
     head = known.whole("model.head_dim")
     if flash and head:
         yield "tuning.attention.head_too_wide", head > 256
-    if flash and known.value("packages.count") and known.text("transformers.version"):
+    if flash and known.value("packages.count") and known.text("model.type") == "gpt_oss":
+        if (
+            _five(known) and asked != "flash_attention_4"
+        ):  # its sinks are in kernels of their own, which it falls back to
+            yield "tuning.attention.kernels_here", bool(known.text("kernels.version"))
+    elif flash and known.value("packages.count") and known.text("transformers.version"):
         package = {"2": "flash-attn", "3": "flash-attn-3", "4": "flash-attn-4"}[asked[-1]]
         here = any(known.text(f"{name}.version") for name in (package, "kernels"))
         yield "tuning.attention.package", package
@@ -199,6 +204,8 @@ def _tokens(known: Known) -> Told:
     if known.text("template.source") == "none" and not known.text("training.script"):
         yield "tuning.tokens.no_template", not known.text("training.chat_template")
     end, eos = known.text("template.turn_end"), known.text("special.eos.text")
+    if known.text("training.framework") == "llamafactory" and known.text("training.task") == "pretrain":
+        yield "tuning.tokens.ends_masked", known.yes("special.pad.is_eos") or known.yes("special.pad.missing")
     stops = known.text("template.turn_end_stops")
     if end and eos and end != "none" and stops == "nowhere" and not known.text("training.script"):
         yield "tuning.tokens.end_differs", end != (known.text("training.eos_token") or eos)

@@ -449,7 +449,7 @@ def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
             yield told(f"{HEAD}.{name}_count", str(len(found)), found[-1])
             yield told(f"{HEAD}.{name}_listed", ", ".join(item.key for item in found), found[-1])
         elif name == "attention_flag":
-            yield Fact(f"{HEAD}.{name}", UNSET, DEFAULT)
+            yield Fact(f"{HEAD}.{name}", UNSET, DEFAULT, key=keys[0])
     if liger := [item for key, item in by_key.items() if key.startswith("liger_") and item.value is True]:
         yield told(f"{HEAD}.liger_key", liger[0].key, liger[0])
     strategy = _on(by_key, "eval_strategy")
@@ -469,7 +469,7 @@ _ASKED = words(
 )  # fmt: skip
 """Keys that rules ask for where they are absent: `unset`."""
 _GROUPS: dict[str, tuple[str, ...]] = {
-    "attention_flag": tuple(_ATTENTION),
+    "attention_flag": ("flash_attention", *(key for key in _ATTENTION if key != "flash_attention")),
     "fused_loss": (
         "cut_cross_entropy",
         "chunked_cross_entropy",

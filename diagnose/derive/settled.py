@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from diagnose.derive.known import Known
@@ -94,6 +95,11 @@ class Settled(Known):
     def given_count(self, key: str) -> int | None:
         value = self.given_number(key)
         return int(value) if value is not None and 1 <= value < _MOST and value == int(value) else None
+
+    def variable(self, name: str) -> int | None:
+        """A number from 1 on in a variable of the command or of the shell."""
+        text = self.text(f"launch.env.{name}") or self.text(f"env.{name}")
+        return int(text) if re.fullmatch(r"[1-9]\d{0,5}", text) else None
 
     def given_flag(self, key: str) -> bool | None:
         return {"true": True, "false": False}.get(self.given(key).lower())

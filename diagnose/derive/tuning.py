@@ -55,13 +55,24 @@ def _world(known: Settled) -> Told:
     if here:
         yield "tuning.world", here * (nodes or 1)
         return
-    if known.text("training.command_kind") != "script" or known.text("deploy.launcher"):
+    by = known.text("training.command_kind")
+    gpus = _gpus_here(known)
+    if by == "llamafactory" and gpus and not known.text("deploy.launcher"):  # it starts torchrun itself
+        each = known.variable("NPROC_PER_NODE") or gpus
+        yield "tuning.world", each * (known.variable("NNODES") or 1)
+    if by != "script" or known.text("deploy.launcher"):
         return
     yield "tuning.world", 1
-    gpus = known.count("gpu.visible_count") or known.count("gpu.count")
-    if gpus and not known.elsewhere and not known.contained and known.text("gpu.vendor") == "nvidia":
+    if gpus:
         sharded = known.text("training.deepspeed") or known.text("training.fsdp")
         yield "tuning.data_parallel", gpus > 1 and not known.yes("training.on_cpu") and not sharded
+
+
+def _gpus_here(known: Settled) -> int | None:
+    """NVIDIA GPUs that a process on this machine sees, where the training runs on it."""
+    if known.elsewhere or known.contained or known.text("gpu.vendor") != "nvidia":
+        return None
+    return known.count("gpu.visible_count") or known.count("gpu.count")
 
 
 def _batch(known: Settled) -> Told:
@@ -93,6 +104,9 @@ def _generations(known: Settled) -> Told:
     yield "tuning.generation_set_twice", bool(whole and per_round)
     batch, times = known.count_or("training.batch", 8), known.count_or("training.accumulation", 1)
     group, devices = _group(known), _devices(known)
+    if group:
+        yield "tuning.generations", group
+        yield "tuning.generations_by_default", known.value("training.generations") is None
     if not (group and batch and times and devices) or (whole and per_round):
         return
     if whole:
@@ -104,6 +118,7 @@ def _generations(known: Settled) -> Told:
         yield "tuning.prompts_per_round", size // group
     evaluated = known.count_or("training.eval_batch", 8)
     if known.text("training.eval") in ("steps", "epoch") and evaluated:
+        yield "tuning.eval_batch_by_default", known.value("training.eval_batch") is None
         yield "tuning.eval_generation_left", evaluated * devices % (known.given_count("num_generations_eval") or group)
 
 
@@ -230,6 +245,8 @@ def _saves(known: Settled) -> Told:
     strategy = known.text_or("training.save", "steps")
     if strategy:
         yield "tuning.save_strategy", strategy
+        yield "tuning.save_by_default", known.value("training.save") is None
+        yield "tuning.save_steps_by_default", known.value("training.save_steps") is None
     every, total = _every(known, "save", strategy), known.count("tuning.total_steps")
     if not every:
         return

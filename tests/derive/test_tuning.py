@@ -63,6 +63,14 @@ def test_processes_come_from_settings_or_launcher(known: dict[str, Any], world: 
     assert told({"framework": "trl"} | known).get("tuning.world") == world
 
 
+def test_llamafactory_starts_a_process_for_each_gpu() -> None:
+    """Its own command starts torchrun over all GPUs, unless NPROC_PER_NODE says otherwise."""
+    known = {"framework": "llamafactory", "command_kind": "llamafactory", "gpu.vendor": "nvidia", "gpu.count": 4}
+    assert told(known)["tuning.world"] == 4
+    assert told(known | {"launch.env.NPROC_PER_NODE": "2", "launch.env.NNODES": "3"})["tuning.world"] == 6
+    assert "tuning.world" not in told(known | {"gpu.vendor": "none"})
+
+
 def test_processes_that_share_a_sequence_tell_no_batch() -> None:
     """With tensor or context parallelism several processes see the same examples."""
     known = {"framework": "axolotl", "batch": 1, "accumulation": 1, "processes": 8}

@@ -46,6 +46,7 @@ MOST = 1500
 MOST_NEAREST = 60
 """Behind so many keys nobody is told what was meant: the search takes milliseconds for each."""
 SECRETS = ("token", "key", "secret", "password")
+BITS = "transformers.BitsAndBytesConfig"
 _OF_ANY = ("OptimizerParams", "SchedulerParams")
 """Arguments of DeepSpeed's own optimizers and schedulers: one from elsewhere may take others."""
 MEGATRON = frozenset(
@@ -183,6 +184,8 @@ class _Judged:
         """What there is to tell of a setting; None where it is as it should be, or nothing is known of it."""
         if one.path[-2:-1] and one.path[-2].endswith("_checkpointing_kwargs"):
             return _of_checkpointing(one)
+        if one.path[-2:-1] == ("bnb_config_kwargs",):
+            return _of_bitsandbytes(one, self._of(BITS))
         if one.owner == "unknown":
             return self._of_nobody(one)
         known = self._of(one.owner)
@@ -393,7 +396,7 @@ class _Judged:
             layer.table.package,
             release=layer.table.told(layer.at),
             installed=layer.installed,
-            decides=name in DECIDING,
+            decides=name in DECIDING or name.startswith("parallelism_config_"),
         )
 
     def _instead(self, layer: Layer, told: str) -> str:
@@ -459,6 +462,15 @@ def _of_checkpointing(one: Given) -> Told | None:
     if not is_slip(one.path[-1], "use_reentrant"):
         return None
     return Told("unknown", "torch's checkpointing", "", "use_reentrant", effect="refuses", decides=True)
+
+
+def _of_bitsandbytes(one: Given, known: list[Layer]) -> Told | None:
+    """A slip in an argument of BitsAndBytesConfig, which passes over those that it does not have."""
+    names = [name for layer in known for name in layer.names()]
+    near = next((name for name in names if is_slip(one.path[-1], name)), "")
+    if not near or one.path[-1] in names:
+        return None
+    return Told("unknown", owner_words(BITS), "transformers", near, effect="ignores", decides=True)
 
 
 def _is_made_of(written: str, meant: str) -> bool:

@@ -106,6 +106,14 @@ def test_a_slip_in_the_argument_of_checkpointing_is_told_of_any_framework() -> N
         assert found[f"{key}.use_reentrnat"]["nearest"] == "use_reentrant"
 
 
+def test_a_slip_in_what_axolotl_hands_to_bitsandbytes_is_told() -> None:
+    """BitsAndBytesConfig passes over it."""
+    settings: dict[str, object] = {"base_model": "x", "bnb_config_kwargs": {}, "bnb_config_kwargs.mine": 1}
+    assert told("axolotl", settings) == {}
+    key = "bnb_config_kwargs.bnb_4bit_use_ouble_quant"
+    assert told("axolotl", {**settings, key: True})[key]["effect"] == "ignores"
+
+
 def test_a_renamed_key_is_judged_by_the_release_installed() -> None:
     """Right before, refused since; where the release is not known both are said."""
     new = told("trl.SFTConfig", {"max_seq_length": 2048}, NOW)["max_seq_length"]

@@ -12,6 +12,7 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.file.*.problem", "text", "why it cannot be used: missing, empty, template, not-a-mapping, several-documents, unreadable, unknown-kind, or in words"),
         ("training.file.*.format", "text", "json or yaml, as it was read"),
         ("training.file.*.looks_like", "text", "the kind that its keys are of, where it is named as a file of another"),
+        ("training.file.*.by", "text", "who names it: user (--config), command, setting"),
         ("training.file.*.named_by", "text", "the setting that refers to it"),
         ("training.file.*.duplicate", "text", "the first key that stands twice in one mapping"),
         ("training.file.*.tag", "text", "the first YAML tag that only a program of its own reads: !!python/object, !include"),

@@ -155,7 +155,8 @@ def _script(path: str, name: str) -> tuple[documents.Opened, Script]:
     if not isinstance(data, bytes):
         return documents.Opened(problem="missing" if data.missing else "unreadable", why=data.error), Script()
     found = script.read(data, name)
-    return documents.Opened(problem=found.problem, why=found.problem, line=found.line), found
+    where = f"{found.problem} (line {found.line})" if found.problem else ""
+    return documents.Opened(problem=found.problem, why=where, line=found.line), found
 
 
 def _is_followed(reference: Reference) -> bool:
@@ -190,6 +191,8 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
     yield Fact(f"{key}.kind", kind or kinds.UNKNOWN, origin)
     if opened.format:
         yield Fact(f"{key}.format", opened.format, origin)
+    by = "user" if setting is None else "command" if setting.file == command.ORIGIN else "setting"
+    yield Fact(f"{key}.by", by, *place)
     if setting is not None:
         yield Fact(f"{key}.named_by", setting.key[:LONGEST], *place)
     if opened.problem:

@@ -92,8 +92,10 @@ def without_comments(data: bytes) -> bytes:
 def _opened(found: Documents, data: bytes, format_: str) -> Opened:
     marks = (found.duplicates, found.tags)
     if found.error:
-        template = "is a template" in found.error or bool(_TEMPLATE_PARTS.search(data.decode("utf-8", "replace")))
-        return Opened(None, "template" if template else found.error, found.error, found.line, format_)
+        if "is a template" in found.error or _TEMPLATE_PARTS.search(data.decode("utf-8", "replace")):
+            why = f"it is a template with places to be filled in: fill them in first (line {found.line})"
+            return Opened(None, "template", why, found.line, format_)
+        return Opened(None, found.error, found.error, found.line, format_)
     documents = [document for document in found.documents if document]
     if not documents:
         return Opened(None, "empty", "nothing stands in it but comments", 1, format_)

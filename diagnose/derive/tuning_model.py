@@ -87,7 +87,8 @@ def _attention(known: Known) -> Told:
     flash = bool(re.fullmatch(r"flash_attention_[234]", asked))
     kind = "flash" if flash else {"sdpa": "sdpa", "flex_attention": "flex"}.get(asked, "")
     rows = _own_rows(known)
-    if kind and rows and _same_release(known):
+    patched = known.text("training.framework") == "axolotl"  # it puts attention of its own into several classes
+    if kind and rows and _same_release(known) and not patched:
         yield "tuning.attention.supported", any(row.get(kind) is True for row in rows)
     head = known.whole("model.head_dim")
     if flash and head:

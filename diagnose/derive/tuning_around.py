@@ -192,7 +192,7 @@ def _waiting(known: Settled) -> Told:
     if known.settled and known.framework in ("trainer", "trl"):
         yield "tuning.steps_of_stream_missing", known.yes("tuning.streaming") and known.absent("training.max_steps")
     strategy = known.given("logging_strategy")
-    if known.absent("tuning.logging"):
+    if known.absent("tuning.logging") or known.framework == "axolotl":
         yield "tuning.logs_by_steps", strategy in ("", "steps")
 
 
@@ -209,6 +209,12 @@ def _resumed(known: Settled) -> Told:
     if known.text("saved.folder"):
         kept = not known.yes("training.output_overwritten") and not known.text("training.resume")
         yield "tuning.output_kept", kept
+    own_command = known.framework in ("llamafactory", "axolotl") or known.text("training.command_kind") == "trl"
+    if known.count("saved.checkpoints") and own_command:  # a script may look for a checkpoint by itself
+        resumed = known.text("training.resume") or (
+            known.framework == "llamafactory" and known.yes("tuning.output_kept")
+        )
+        yield "tuning.begins_over_checkpoints", not resumed
 
 
 STEPS: tuple[Callable[[Settled], Told], ...] = (

@@ -65,6 +65,7 @@ _ARITHMETIC: tuple[FactKind, ...] = kinds("tuning", "training",
     ("tuning.rate_below_resumed", "flag", "whether the learning rate is lower than one in the log of the checkpoint to resume from"),
     ("tuning.adapter_targets_differ", "flag", "whether that checkpoint's adapter is on other modules"),
     ("tuning.output_kept", "flag", "whether the output folder is not to be written over and nothing is named to resume from"),
+    ("tuning.begins_over_checkpoints", "flag", "whether it begins anew in a folder that holds checkpoints"),
     ("tuning.length_over", "number", "tokens of the longest example, where the model was made for fewer"),
     ("tuning.length_needed", "number", "tokens of the longest prompt and completion together"),
 )  # fmt: skip

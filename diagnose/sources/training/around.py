@@ -92,7 +92,7 @@ def _names(path: str) -> list[str]:
 def _resume(asked: str, output: str, environ: Mapping[str, str], folder: str) -> Iterator[Reading]:
     """The checkpoint that is resumed from: the newest of the output folder, or the one named."""
     name = asked
-    if asked == "newest":
+    if asked.lower() in ("newest", "true"):
         if not output:
             return
         found = _newest(_path(output, environ, folder))

@@ -187,7 +187,7 @@ def over(command: Command, mapping: Node, file: str, kind: str, read_into: Reads
         for item in parsed.settings
     )
     facts = tuple(
-        replace(fact, origin=ORIGIN, line=changed[fact.key][0], column=changed[fact.key][1])
+        _as_written(replace(fact, origin=ORIGIN, line=changed[fact.key][0], column=changed[fact.key][1]), command)
         if fact.key in changed
         else fact
         for fact in parsed.facts

@@ -63,9 +63,22 @@ def _world(known: Settled) -> Told:
     if by != "script" or known.text("deploy.launcher"):
         return
     yield "tuning.world", 1
-    if gpus:
-        sharded = known.text("training.deepspeed") or known.text("training.fsdp")
-        yield "tuning.data_parallel", gpus > 1 and not known.yes("training.on_cpu") and not sharded
+    if gpus and gpus > 1 and not known.yes("training.on_cpu"):
+        found = _alone_on_several(known)
+        if found:
+            yield "tuning.one_process_on_gpus", found
+
+
+def _alone_on_several(known: Settled) -> str:
+    """What one process makes of several GPUs (transformers' trainer.py _wrap_model; TRL's create_model_from_path); empty: one is used."""
+    sharded = known.text("training.deepspeed") or known.text("training.fsdp")
+    loads_by = known.text("training.model_class")
+    if sharded or known.text("training.device_map") or loads_by.startswith("Fast"):
+        return ""
+    if known.framework == "trl":
+        return "refused" if loads_by else "split" if known.text("training.model") else ""
+    quantized = known.text("training.quantization") in ("4bit", "8bit")
+    return "data-parallel" if known.framework == "trainer" and not quantized else ""
 
 
 def _gpus_here(known: Settled) -> int | None:
@@ -91,7 +104,7 @@ def _devices(known: Settled) -> int | None:
     shared = any((known.given_number(name) or known.number(name) or 1) > 1 for name in _OTHER_PARALLEL)
     if not world or shared:
         return None
-    if known.yes("tuning.data_parallel"):
+    if known.text("tuning.one_process_on_gpus") == "data-parallel":
         return (known.count("gpu.visible_count") or known.count("gpu.count") or 1) * world
     return world
 
@@ -178,6 +191,7 @@ def _steps(known: Settled) -> Told:
         epochs = known.number_or("training.epochs", 3.0)
         if not limit and epochs is not None and 0 < epochs < MOST:
             yield "tuning.total_steps", math.ceil(epochs * steps)
+            yield "tuning.by_epochs", True
     if limit:
         yield "tuning.total_steps", limit
         yield "tuning.epochs_given", known.count("training.epochs") is not None and known.set_by_user("training.epochs")

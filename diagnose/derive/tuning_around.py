@@ -164,6 +164,17 @@ def _stopping(known: Settled) -> Told:
         yield "tuning.best_unset", not best and known.absent("training.best_by")
 
 
+def _preferences(known: Settled) -> Told:
+    """The loss that beta weighs; several losses, or one that is computed, tell nothing."""
+    if known.text("training.task") not in ("dpo", "ipo", "kto"):
+        return
+    names = [known.given(key) for key in ("loss_type", "pref_loss", "dpo_loss_type") if known.given(key)]
+    if known.is_computed("loss_type") or any(re.search(r"[^\w-]", name) for name in names):
+        return
+    default = {"dpo": "sigmoid"}.get(known.text("training.task"), known.text("training.task"))
+    yield "tuning.preference_loss", names[0] if names else default
+
+
 def _sharded(known: Settled) -> Told:
     if (
         known.text("training.deepspeed")
@@ -224,6 +235,7 @@ STEPS: tuple[Callable[[Settled], Told], ...] = (
     _precision,
     _loaders,
     _stopping,
+    _preferences,
     _sharded,
     _hub,
     _waiting,

@@ -79,8 +79,8 @@ def test_processes_that_share_a_sequence_tell_no_batch() -> None:
     assert told(known, {"context_parallel_size": 1})["tuning.global_batch"] == 8
 
 
-def test_plain_python_on_several_gpus_is_data_parallel() -> None:
-    """One process that sees several NVIDIA GPUs multiplies the batch by them."""
+def test_plain_python_on_several_gpus() -> None:
+    """transformers' Trainer copies the model to all, TRL refuses that or splits what it loads; a launcher starts one for each."""
     known = {
         "framework": "trainer",
         "batch": 4,
@@ -89,10 +89,19 @@ def test_plain_python_on_several_gpus_is_data_parallel() -> None:
         "gpu.vendor": "nvidia",
         "gpu.count": 4,
     }
-    assert told(known)["tuning.data_parallel"] is True
+    name = "tuning.one_process_on_gpus"
+    assert told(known)[name] == "data-parallel"
     assert told(known)["tuning.global_batch"] == 16
-    assert told(known | {"on_cpu": True})["tuning.data_parallel"] is False
-    assert "tuning.data_parallel" not in told(known | {"deploy.launcher": "torchrun", "deploy.processes": 4})
+    assert told(known | {"framework": "trl", "model": "m"})[name] == "split"
+    assert told(known | {"framework": "trl", "model": "m", "model_class": "AutoModelForCausalLM"})[name] == "refused"
+    for other in (
+        {"on_cpu": True},
+        {"gpu.count": 1},
+        {"device_map": "auto"},
+        {"quantization": "4bit"},
+        {"deploy.launcher": "torchrun", "deploy.processes": 4},
+    ):
+        assert name not in told(known | other)
 
 
 def simulated(

@@ -112,6 +112,8 @@ DATA: tuple[FactKind, ...] = (
         ("data.tokens", "number", "tokens in it, by the model's tokenizer; reckoned from a part of the examples"),
         ("data.mapped", "flag", "whether a script was read that may change the columns before the trainer sees them"),
         ("data.packed", "flag", "whether several examples are put into one sequence"),
+        ("data.beyond", "text", "what the training does with examples that are too long: truncate, drop, raise"),
+        ("data.named_as_file", "text", "a file that stands as dataset_name"),
         ("data.info.path", "text", "LLaMA-Factory's dataset_info.json"),
         ("data.info.problem", "text", "why it cannot be read: missing, or in words"),
         ("data.info.absent", "text", "a dataset of the configuration that has no entry in it"),

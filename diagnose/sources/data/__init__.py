@@ -39,6 +39,7 @@ def read(
     yield Step("looking for the data files")
     found, readings = named.data_files(paths, environ, folder, known)
     yield from readings
+    yield from named.as_files(environ, folder, known)
     sample = sample or not paths
     if not found:
         return
@@ -46,6 +47,8 @@ def read(
     special = model.control_tokens() if model is not None else []
     yield Fact("data.mapped", "training.script" in known, "training configuration")
     yield Fact("data.packed", _text(known, "training.packing") == "True", "training configuration")
+    if _text(known, "training.framework"):
+        yield Fact("data.beyond", _beyond(known), "training configuration")
     done: list[Read] = []
     for number, file in enumerate(found):
         yield from _one(number, file, environ, folder, known, model, special, sample, done)
@@ -80,13 +83,23 @@ def _own_template(environ: Mapping[str, str], folder: str, known: Mapping[str, F
     from diagnose.sources.data.named import absolute
 
     told = _text(known, "training.chat_template")
-    if _text(known, "training.framework") == "llamafactory":
+    framework = _text(known, "training.framework")
+    if framework == "llamafactory":
         return ""
+    if framework == "axolotl":
+        told = next(iter(_settings(known, ".chat_template")), told)
     if not told or told in ("tokenizer_default", "tokenizer_default_fallback_chatml"):
         return None
     if "{%" in told or "{{" in told:
         return told
     return files.read_text(absolute(told, environ, folder), 1 << 20) or ""
+
+
+def _settings(known: Mapping[str, Fact], ending: str) -> Iterator[str]:
+    """The values of settings whose key ends so, as they were written."""
+    for name, fact in known.items():
+        if name.startswith("training.given.") and name.endswith(".key") and str(fact.value).endswith(ending):
+            yield _text(known, name.removesuffix("key") + "value")
 
 
 def _one(
@@ -112,7 +125,8 @@ def _one(
     yield Fact(f"{head}.path", file.shown, file.shown)
     yield Fact(f"{head}.role", file.role, file.shown)
     interpreters = list(dict.fromkeys((_text(known, "python.path") or _python(environ), sys.executable)))
-    folders = [os.path.dirname(file.path), folder]
+    named = [*_settings(known, "media_dir"), *_settings(known, "image_base_path")]
+    folders = [os.path.dirname(file.path), folder, *(os.path.join(folder, name) for name in named)]
     begin = _text(known, "special.bos.text") if _text(known, "tokenizer.adds_bos") == "True" else ""
     one = Read(file, _number(known, "model.vocab_size"), begin, special, folders, interpreters, environ, sample)
     yield from one.run(head)
@@ -125,6 +139,12 @@ def _one(
             if isinstance(reading, Fact) and reading.name == f"{head}.tokens":
                 one.tokens = int(reading.value)
             yield reading
+
+
+def _beyond(known: Mapping[str, Fact]) -> str:
+    """What becomes of examples that are too long: Axolotl drops them, the others cut them."""
+    default = "drop" if _text(known, "training.framework") == "axolotl" else "truncate"
+    return _text(known, "training.truncation") or default
 
 
 def _python(environ: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ BLOCK = 1 << 20
 """Bytes that are read at once."""
 MOST_LINE = 16 << 20
 """The longest line that is looked into: longer ones are counted and passed over."""
-SAMPLE = 12 << 20
+SAMPLE = 8 << 20
 """Bytes of each part that --sample reads: the first, the middle and the last of a file."""
 _ENDS_SEARCHED = MOST_LINE
 

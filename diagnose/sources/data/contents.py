@@ -23,7 +23,7 @@ _PATTERNS: Sequence[tuple[str, bytes]] = (
     ("control_characters", rb"[\x00-\x08\x0b\x0e-\x1d\x7f]"),
     ("html_entities", rb"&(?:amp|lt|gt|quot|nbsp|#\d{2,4});"),
     ("html_tags", rb"</?(?:p|br|div|span|li|ul|td|tr|table|h[1-6])\s?/?>"),
-    ("escaped_newlines", rb"\\n"),
+    ("escaped_newlines", rb"\\n(?:\\n|[A-Z0-9 #*-])"),
 )  # fmt: skip
 
 

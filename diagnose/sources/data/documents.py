@@ -12,7 +12,7 @@ from diagnose.sources.data.blocks import BLOCK, MOST_LINE, Stream
 from diagnose.sources.data.jsonlines import _constant, _kind, not_utf8
 from diagnose.sources.data.tally import Tally
 
-FIELDS = ("data", "train", "rows", "examples", "items", "instances", "conversations")
+FIELDS = ("data", "train", "rows", "examples", "items", "instances")
 """Names of a field that examples are in, where nobody tells it."""
 MOST_ROWS = 4000
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from diagnose.sources import files
 from diagnose.sources.data.named import PACKED
 
-HEAD = 4096
+HEAD = 1 << 20
 _BY_NAME = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
@@ -49,19 +49,21 @@ def kind_of(name: str, head: bytes, size: int) -> Kind:
         return Kind(problem="other", detail=f"its first bytes are not those of a {ending[1:]} file")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if found in ("jsonl", "json") or (not found and start[:1] in (b"{", b"[")):
-        return Kind(_json(start))
+        return Kind(_json(start, found == "jsonl"))
     return Kind(found or "text") if found or ending in ("", ".md", ".text") else Kind(problem="unknown")
 
 
-def _json(start: bytes) -> str:
-    """JSON Lines, or one document: a list, or an object over several lines."""
-    if start.startswith(b"["):
-        return "json"
+def _json(start: bytes, lines: bool) -> str:
+    """JSON Lines, or one document: a list, or an object over several lines. `lines` says that it is called .jsonl."""
+    if not start.startswith(b"{"):
+        return "json" if start.startswith(b"[") else "jsonl"
     first, end, rest = start.partition(b"\n")
-    whole = first.rstrip().endswith(b"}") or not end
-    if whole and not rest.strip() and start.startswith(b"{") and (b":[{" in start[:200].replace(b" ", b"")):
-        return "json"
-    return "jsonl" if whole or not start.startswith(b"{") else "json"
+    whole = first.rstrip().endswith(b"}")
+    if lines:
+        return "json" if end and len(first) < 200 and not whole and rest.startswith((b" ", b"\t", b'"')) else "jsonl"
+    if not end or not rest.strip():  # one line only
+        return "json" if not whole or b":[{" in first[:4000].replace(b" ", b"") else "jsonl"
+    return "jsonl" if whole else "json"
 
 
 def _problem(head: bytes, size: int) -> Kind | None:

@@ -173,7 +173,7 @@ def _seen(first: Mapping[str, Any]) -> Layout:
         return Layout("preference")
     if "messages" in first:
         role, content = _keys(first["messages"])
-        return Layout("messages", {}, role, content)
+        return Layout("sharegpt" if role == "from" else "messages", {}, role, content)
     if "conversations" in first:
         role, content = _keys(first["conversations"])
         return Layout("sharegpt" if role == "from" else "messages", {"messages": "conversations"}, role, content)

@@ -153,10 +153,21 @@ def _told(
         if not path:
             break
         form, field = (_text(known, f"training.dataset.{number}.{name}") for name in ("format", "field"))
-        asked = Asked(framework, task, form, field, place=_place(known[f"training.dataset.{number}.path"]))
+        item = known[f"training.dataset.{number}.path"]
+        asked = Asked(framework, task, form, field, place=(item.origin, item.line, item.column, ""))
         yield _Told(
             os.path.realpath(absolute(path, environ, folder)), _text(known, f"training.dataset.{number}.role"), asked
         )
+
+
+def as_files(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -> Iterator[Reading]:
+    """A file that stands as `dataset_name`, which load_dataset takes for a folder or an id of the Hub."""
+    item = known.get("training.dataset.0.path")
+    if item is None or item.key != "dataset_name" or _text(known, "training.framework") != "trl":
+        return
+    path = absolute(str(item.value), environ, folder)
+    if os.path.isfile(path) and is_data(os.path.basename(path)):
+        yield Fact("data.named_as_file", str(item.value), *_place(item))
 
 
 def _setting(known: Mapping[str, Fact], key: str) -> str:
@@ -241,5 +252,10 @@ def _entry(
             readings.append(
                 Fact("data.info.tags_absent_of", str(item.value), item.origin, item.line, item.column, item.key)
             )
-    asked = Asked("llamafactory", _text(known, "training.task"), entry=dict(entry), place=_place(item))
+    asked = Asked(
+        "llamafactory",
+        _text(known, "training.task"),
+        entry=dict(entry),
+        place=(item.origin, item.line, item.column, ""),
+    )
     yield _Told(path, _text(known, f"training.dataset.{number}.role"), asked)

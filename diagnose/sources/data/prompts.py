@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 SECONDS = 40.0
 MEMORY = 3 << 30
-MOST_KEPT = 2000
-MOST_CHARACTERS = 4_000_000
+MOST_KEPT = 1000
+MOST_CHARACTERS = 2_000_000
 """How many examples, and how long texts together, are kept to be counted in tokens."""
 _OTHER = re.compile(
-    r"image|video|audio|vision|speech|object_ref|box_|quad_|fim_|repo_name|file_sep|<unk>|\bpad\b", re.IGNORECASE
+    r"image|img|video|audio|vision|speech|object_ref|box_|quad_|fim|repo_name|file_sep|extra_id|<unk>|\bpad\b",
+    re.IGNORECASE,
 )
 """Special tokens that data may well hold as text, as places of images do."""
 _LONGEST = 400_000
@@ -155,11 +156,16 @@ def _rendered(turns: Turns, compiled: Template, values: dict[str, Any], names: d
             continue
         for message in messages:
             texts = [text.strip() for text in texts_of(message.get("content"))]
-            if any(text and text not in made.text for text in texts) and not _thoughts(message):
+            if any(not _is_in(text, made.text) for text in texts) and not _thoughts(message):
                 tally.add("template_loses", known.line, f"a message of the role {message.get('role')}", known.count)
                 break
         if any(f"{json.dumps(text)}" in made.text for text in _arguments(messages)):
             tally.add("arguments_quoted", known.line, "", known.count)
+
+
+def _is_in(text: str, prompt: str) -> bool:
+    """Whether a text is in a prompt, as it stands or as JSON, which some templates make of a tool's answer."""
+    return text in prompt or any(json.dumps(text, ensure_ascii=wide)[1:-1] in prompt for wide in (False, True))
 
 
 def _thoughts(message: dict[str, Any]) -> bool:

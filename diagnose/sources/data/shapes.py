@@ -118,7 +118,7 @@ class Shapes:
                 continue
             for name, kind in zip(names, kinds, strict=True):
                 if name not in first:
-                    tally.add("late_columns", seen.late_line, f"column {name}", seen.late)
+                    tally.add("late_columns", seen.late_line, name, seen.late)
                 elif first[name] == {"null"} and _name(kind) != "null":
                     tally.add("late_types", seen.late_line, f"{name} is null in all examples before", seen.late)
                 elif len(sets[name]) == 1 and (new := sorted(_keys(kind) - keys[name])):

@@ -58,7 +58,7 @@ def shaped(early: list[dict[str, Any]], late: Sequence[dict[str, Any]] = ()) -> 
     [
         ([{"a": 1}, {"a": 2.5}, {"a": None}, {}], [{"a": 3}], {}),
         ([{"a": 1}, {"a": 2}, {"a": "x"}], [], {"types_mixed": (1, "a is a number in most examples and a text in 1")}),
-        ([{"a": "x"}], [{"a": "y", "b": 1}], {"late_columns": (1, "column b")}),
+        ([{"a": "x"}], [{"a": "y", "b": 1}], {"late_columns": (1, "b")}),
         ([{"a": None}], [{"a": "y"}], {"late_types": (1, "a is null in all examples before")}),
         ([{"a": {"x": 1}}], [{"a": {"x": 1, "y": 2}}], {"late_keys": (1, "y in a")}),
         ([{"a": {"x": 1}}, {"a": {"z": 1}}], [{"a": {"x": 1, "y": 2}}], {}),
@@ -84,8 +84,9 @@ def seen(text: str, special: Sequence[str] = (), turns: bool = True) -> set[str]
     ("text", "kinds"),
     [
         ("Grüße, naïve café – “quotes” ’ … 你好 👩🏽‍🚀 SÃO PAULO, Â", set()),
-        ("x < 3 && y > 2; a<b>c; R&D; \\newline", {"escaped_newlines"}),
-        ("a\\nb and\nmore", set()),
+        ("x < 3 && y > 2; a<b>c; R&D; \\newline, \\nabla", set()),
+        ("First.\\nThen the second.", {"escaped_newlines"}),
+        ("a\\nB and\nmore", set()),
         ("fÃ¼r dich", {"mojibake"}),
         ("itâ€™s", {"mojibake"}),
         ("broken \ufffd", {"replacement_characters"}),

@@ -456,14 +456,15 @@ def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
     if by := _on(by_key, "eval_steps") or (strategy if strategy and strategy.value != "no" else None):
         yield told(f"{HEAD}.evaluates_by", by.key, by)
     for index, (_, row) in enumerate(rows):
-        yield from own_facts(row.items(), f"{HEAD}.dataset.{index}", ("chat_template_jinja",))
+        yield from own_facts(row.items(), f"{HEAD}.dataset.{index}", ("chat_template_jinja", "type"))
 
 
 _ASKED = words(
     """
     adapter attn_implementation base_model chat_template_jinja datasets eval_sample_packing eval_steps eval_strategy
-    fp16 hf_use_auth_token inference jagged_restart_steps learning_rate load_in_4bit load_in_8bit max_steps merge_lora
-    metric_for_best_model plugins pretraining_dataset remove_unused_columns rl save_steps skip_prepare_dataset
+    fp16 hf_use_auth_token inference jagged_restart_steps learning_rate load_in_4bit load_in_8bit lora_alpha
+    lora_model_dir lora_r lora_target_linear lora_target_modules lora_target_parameters max_steps merge_lora
+    metric_for_best_model plugins pretraining_dataset remove_unused_columns rl save_steps sequence_len skip_prepare_dataset
     test_datasets val_set_size
     """
 )  # fmt: skip

@@ -36,6 +36,18 @@ GIVEN: dict[str, dict[str, Any]] = {
 }
 """Values without which the class of a model type cannot be made: its configuration has no default for them."""
 
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "*": [{"q_lora_rank": None}, {"q_lora_rank": 64}, {"feed_forward_proj": "gated-gelu"}],
+    "granitemoehybrid": [
+        {"layer_types": ["mamba", "attention"] * 16, "layers_block_type": ["mamba", "attention"] * 16}
+    ],
+    "bamba": [{"attn_layer_indices": [1, 3]}],
+    "lfm2": [{"layer_types": ["full_attention", "conv"] * 16}],
+    "jamba": [{"attn_layer_period": 2, "attn_layer_offset": 1}],
+    "opt": [{"word_embed_proj_dim": 256}],
+}
+"""Other values that published models have and that bring other modules: all names of all of them are told."""
+
 
 class TooSlowError(Exception):
     """A model that is not made in time."""
@@ -62,7 +74,6 @@ def rows() -> Iterator[dict[str, Any]]:
 
 def row(kind: str, use: str, name: str) -> dict[str, Any]:
     """One model type: names of its modules with `#` for numbers, and what its class says of itself."""
-    import torch
     import transformers
 
     cls = getattr(transformers, name)
@@ -72,13 +83,47 @@ def row(kind: str, use: str, name: str) -> dict[str, Any]:
     text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     if (getattr(text, "num_hidden_layers", 0) or 0) > MOST_LAYERS:
         raise ValueError("too many layers")
+    found = told(kind, use, name, made(cls, config))
+    for changes in (*VARIANTS["*"], *VARIANTS.get(kind, ())):
+        part = config if all(hasattr(config, key) for key in changes) else text  # of two parts `text` may be a copy
+        other = {key: value for key, value in changes.items() if hasattr(part, key) and getattr(part, key) != value}
+        if not other:
+            continue
+        before = {key: getattr(part, key) for key in other}
+        try:
+            set_all(part, other)
+            found = merged(found, told(kind, use, name, made(cls, config)))
+        except Exception as error:  # a variant that the class does not take
+            sys.stderr.write(f"{kind} with {other}: {type(error).__name__}: {str(error)[:100]}\n")
+        set_all(part, before)
+    return found
+
+
+def set_all(config: Any, values: dict[str, Any]) -> None:
+    """Put values into a configuration, and what T5's derives from its one."""
+    for key, value in values.items():
+        setattr(config, key, value)
+    if "feed_forward_proj" in values:
+        config.is_gated_act = str(values["feed_forward_proj"]).startswith("gated-")
+        config.dense_act_fn = "gelu_new" if config.is_gated_act else "relu"
+
+
+def made(cls: Any, config: Any) -> Any:
+    """A model of a class without weights, in bounded time."""
+    import torch
+
     signal.alarm(SECONDS)
     try:
         with torch.device("meta"):
-            model = cls._from_config(config) if hasattr(cls, "_from_config") else cls(config)
+            return cls._from_config(config) if hasattr(cls, "_from_config") else cls(config)
     finally:
         signal.alarm(0)
-    return told(kind, use, name, model)
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The names of both."""
+    lists = {key for row in (one, other) for key, value in row.items() if isinstance(value, list)}
+    return {**one, **{key: sorted({*one.get(key, ()), *other.get(key, ())}) for key in lists}}
 
 
 def told(kind: str, use: str, name: str, model: Any) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def _kind(known: Known) -> Told:
     length, positions = known.whole("training.max_length"), known.whole("model.positions")
     embeddings = [path for row in rows_of(known) for path in row.get("embeddings", ()) if "vision" not in path]
     if length and positions and any(path.rpartition(".")[2] in _POSITIONS for path in embeddings):
-        yield "tuning.model.positions_over", length > positions
+        packed = known.yes("training.packing")
+        yield "tuning.model.positions_over", length > positions and not packed
+        yield "tuning.model.rows_over", length > positions and packed
     if known.text("template.model_tuned") == "no" and not known.text("training.script"):
         yield "tuning.model.untuned", not known.text("training.adapter")
     experts = known.whole("model.experts") or 0
@@ -208,7 +210,8 @@ def _tokens(known: Known) -> Told:
     if known.text("training.framework") == "llamafactory" and known.text("training.task") == "pretrain":
         yield "tuning.tokens.ends_masked", known.yes("special.pad.is_eos") or known.yes("special.pad.missing")
     stops = known.text("template.turn_end_stops")
-    if end and eos and end != "none" and stops == "nowhere" and not known.text("training.script"):
+    own = known.text("training.framework") == "trl"  # the others have templates, and stop words, of their own
+    if end and eos and end != "none" and stops == "nowhere" and own and not known.text("training.script"):
         yield "tuning.tokens.end_differs", end != (known.text("training.eos_token") or eos)
 
 

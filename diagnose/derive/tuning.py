@@ -310,6 +310,8 @@ def _intervals(known: Settled) -> Told:
         yield "tuning.saves_between_evals", "mixed" if mixed else "multiple" if off else "none"
 
 
+_SLOW_DISK = 200_000_000
+"""Bytes per second that a network disk may take."""
 _STATES = {"adam": 2, "lion": 1, "sgd": 0, "muon": 1, "adafactor": 0, "low-rank": 0, "schedule-free": 2, "other": 0}
 """Numbers that an optimizer keeps for each weight, at least."""
 
@@ -331,6 +333,7 @@ def _sizes(known: Settled) -> Told:
         if (known.count("zero.stage") or 0) >= 1 and kind == "adam" and each == 2:
             size += parameters * 8
     yield "tuning.checkpoint_bytes", size
+    yield "tuning.save_seconds", parameters * 2 // _SLOW_DISK
     kept = known.count("tuning.saves_kept")
     if kept:
         yield "tuning.checkpoints_bytes", size * kept

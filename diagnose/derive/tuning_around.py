@@ -212,6 +212,9 @@ def _resumed(known: Settled) -> Told:
     rate, before = known.number("training.learning_rate"), known.number("resume.learning_rate")
     if rate is not None and before is not None:
         yield "tuning.rate_below_resumed", 0 < rate < 0.99 * before
+    world, before_world = known.count("tuning.world"), known.count("resume.processes")
+    if world and before_world and known.text("resume.kind") == "deepspeed":
+        yield "tuning.shards_of_other_world", world != before_world and known.given_flag("load_universal") is not True
     wanted, there = known.text("training.lora.targets"), known.text("resume.targets")
     if wanted and there and known.text("resume.kind") == "plain" and known.yes("resume.optimizer"):
         listed = not known.yes("training.lora.targets_pattern") and re.fullmatch(r"[\w.]+(?:,[\w.]+)*", wanted)

@@ -68,6 +68,8 @@ _ARITHMETIC: tuple[FactKind, ...] = kinds("tuning", "training",
     ("tuning.adapter_targets_differ", "flag", "whether that checkpoint's adapter is on other modules"),
     ("tuning.output_kept", "flag", "whether the output folder is not to be written over and nothing is named to resume from"),
     ("tuning.begins_over_checkpoints", "flag", "whether it begins anew in a folder that holds checkpoints"),
+    ("tuning.shards_of_other_world", "flag", "whether ZeRO's shards to resume from were written by another number of processes"),
+    ("tuning.save_seconds", "number", "seconds that writing the weights takes on a disk of 200 MB/s"),
     ("tuning.length_over", "number", "tokens of the longest example, where the model was made for fewer"),
     ("tuning.length_needed", "number", "tokens of the longest prompt and completion together"),
 )  # fmt: skip

@@ -25,7 +25,7 @@ _WEIGHTS = (
 _WHOLE = _WEIGHTS[:4]
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
 _ZERO_PART = re.compile(r"(?:bf16_)?zero_pp_rank_(\d{1,6})_mp_rank_\d+(?:_optim|_model)?_?(?:optim_)?states\.pt")
-_FSDP_PARTS = ("pytorch_model_fsdp_", "pytorch_model_fsdp.", "optimizer_0")
+_FSDP_PARTS = ("pytorch_model_fsdp_", "pytorch_model_fsdp.")
 _RANDOM = re.compile(r"rng_state_(\d{1,6})\.pth")
 
 
@@ -130,8 +130,7 @@ def _checkpoint(name: str, path: str, names: Sequence[str]) -> Iterator[Reading]
     sharded = any(one.startswith(_FSDP_PARTS) for one in names)
     kind = "deepspeed" if zero else "fsdp" if sharded else "plain"
     adapter, whole = any(one.startswith("adapter_model.") for one in names), any(one in names for one in _WHOLE)
-    # FSDP and tensor-parallel checkpoints of PEFT lie in folders of their own
-    has_weights = adapter or whole or zero or sharded or any(one.startswith("adapter") for one in names)
+    has_weights = adapter or whole or zero or sharded or _adapter_within(path, names)
     yield Fact("resume.problem", "none" if has_weights else "no-weights", name)
     yield Fact("resume.kind", kind, name)
     yield Fact("resume.adapter", adapter, name)
@@ -144,6 +143,12 @@ def _checkpoint(name: str, path: str, names: Sequence[str]) -> Iterator[Reading]
     yield from _state(f"{name}/trainer_state.json", os.path.join(path, "trainer_state.json"))
     if adapter:
         yield from _adapter(f"{name}/adapter_config.json", os.path.join(path, "adapter_config.json"))
+
+
+def _adapter_within(path: str, names: Sequence[str]) -> bool:
+    """Whether an adapter lies in a folder of its own, as several of them are saved."""
+    inside = (os.path.join(path, one, name) for one in names[:100] for name in _WEIGHTS[4:])
+    return any(os.path.isfile(one) for one in inside)
 
 
 def _processes(path: str, zero: Sequence[str], names: Sequence[str]) -> int:

@@ -110,6 +110,12 @@ def test_an_adapter_tells_rank_and_modules(tmp_path: Path) -> None:
     assert found["resume.optimizer"] is False
 
 
+def test_adapters_in_folders_of_their_own_are_weights(tmp_path: Path) -> None:
+    """Several adapters of one model are saved so."""
+    made = checkpoint(tmp_path, 4, "default/adapter_model.safetensors", "other/adapter_model.bin", "optimizer.pt")
+    assert told({"resume": str(made)}, tmp_path)["resume.problem"] == "none"
+
+
 @pytest.mark.parametrize(
     "part", ["bf16_zero_pp_rank_{}_mp_rank_00_optim_states.pt", "zero_pp_rank_{}_mp_rank_00_optim_states.pt"]
 )

@@ -120,11 +120,11 @@ class Shapes:
                 if name not in first:
                     tally.add("late_columns", seen.late_line, name, seen.late)
                 elif first[name] == {"null"} and _name(kind) != "null":
-                    tally.add("late_types", seen.late_line, f"{name} is null in all examples before", seen.late)
+                    tally.add("late_types", seen.late_line, name, seen.late)
                 elif len(sets[name]) == 1 and (new := sorted(_keys(kind) - keys[name])):
-                    tally.add("late_keys", seen.late_line, f"{new[0]} in {name}", seen.late)
+                    tally.add("late_keys", seen.late_line, new[0], seen.late)
                 elif first[name] == {"number"} and _name(kind) == "text":
-                    tally.add("late_types", seen.late_line, f"{name} is a number in all examples before", seen.late)
+                    tally.add("late_types", seen.late_line, name, seen.late)
 
 
 def _kind(value: Any) -> Any:

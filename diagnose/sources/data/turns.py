@@ -99,7 +99,7 @@ class Turns:
                 if name not in self.keys:
                     self.keys[name] = line
                     if late and len(self._key_sets) == 1:
-                        self.tally.add("late_keys", line, f"{name} in a message")
+                        self.tally.add("late_keys", line, name)
 
     def _first(
         self,

@@ -41,6 +41,10 @@ FAULTS: dict[str, tuple[Any, list[Any]]] = {
     "data-types-differ": (TRL, [*({**row, "n": 1} for row in chats()), {**chats()[1], "n": "x"}]),
     "data-column-comes-late": (TRL, [*({**row, **LONG} for row in chats(3000)), {**chats()[1], "new": 1}]),
     "data-key-comes-late": (TRL, [*({**row, **LONG} for row in chats(3000)), {"messages": [user("q"), answer("a", name="x")]}]),
+    "data-type-comes-late": (
+        TRL,
+        [*({**row, **LONG, "n": None} for row in chats(3000)), {**chats()[1], "id": "y", "n": 5}],
+    ),
     "data-without-columns-for-sft": (TRL, [{"instruction": f"do {n}", "input": "it", "output": f"done {n}"} for n in N]),
     "data-conversation-misnamed": (TRL, [{"dialog": row["messages"]} for row in chats()]),
     "data-conversations-with-role-and-content": (TRL, [{"conversations": row["messages"]} for row in chats()]),

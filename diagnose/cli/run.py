@@ -127,10 +127,11 @@ class _Run:
                 for message in witness.finish(LAST_LOOK):
                     follow.hear(message)
             relay_on(follow.left_open)
+            code = exit_code(seen)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # who sends one now wants no report
+                signal.signal(number, lambda *_: os._exit(code))
         finally:
             signals.give_back()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses Ctrl-C now wants no report
-        code = exit_code(seen)
         try:
             self._after(seen, code)
         except DoctorError as error:
@@ -188,6 +189,7 @@ class _Run:
         if failed:
             self._say(f"\nllmdoctor: {_told(seen, code)}; looking for the reason …\n")
         text = data.decode("utf-8", "replace")
+        self._keep(text, seen)
         self._diagnose(seen, text, failed)
 
     def _diagnose(self, seen: Followed, text: str, shown: bool) -> None:
@@ -199,7 +201,7 @@ class _Run:
         if shown:
             self._say(_rendered(diagnosis))
         if self._files is not None:
-            self._write(case, diagnosis, text, seen)
+            self._write(case, diagnosis, seen)
 
     def _judge(self, seen: Followed, text: str) -> tuple[Case, Diagnosis]:
         """The case of the run and what the rules say of it."""
@@ -220,12 +222,20 @@ class _Run:
         case = report.case_of(rules, text, seen, told, case_of_machine(lambda: rules, request))
         return case, report.judged(rules, case)
 
-    def _write(self, case: Case, diagnosis: Diagnosis, text: str, seen: Followed) -> None:
+    def _keep(self, text: str, seen: Followed) -> None:
+        """Write what was seen at once: who stopped the command may leave us little time."""
+        from diagnose.run import report
+
+        if self._files is not None:
+            for sentence in report.keep(self._files, text, seen.curve.points):
+                self._say(f"llmdoctor: {sentence}\n")
+
+    def _write(self, case: Case, diagnosis: Diagnosis, seen: Followed) -> None:
         from diagnose.run import report
 
         assert self._files is not None
         stacks = seen.hang.stacks if seen.hang is not None else ""
-        for sentence in report.write(self._files, case, diagnosis, text, seen.curve.points, stacks):
+        for sentence in report.write(self._files, case, diagnosis, stacks):
             self._say(f"llmdoctor: {sentence}\n")
         self._say(f"llmdoctor: report in {self._files.path('report.md')}\n")
 
@@ -247,7 +257,8 @@ class _Run:
         if diagnosis.diagnoses:
             self._say(f"\n{_rendered(diagnosis)}")
         if self._files is not None:
-            self._write(case, diagnosis, "", Followed())
+            self._keep("", Followed())
+            self._write(case, diagnosis, Followed())
         return error.code
 
     # -- a hang --------------------------------------------------------------------------------------------------------
@@ -275,7 +286,8 @@ class _Run:
                 case, diagnosis = self._judge(seen, text)
                 looked.text = _rendered(diagnosis)
                 if self._files is not None:
-                    self._write(case, diagnosis, text, seen)
+                    self._keep(text, seen)
+                    self._write(case, diagnosis, seen)
             finally:
                 tell(looked)
 

@@ -365,8 +365,11 @@ class Follow:
     # -- witnesses and hangs -------------------------------------------------------------------------------------------
 
     def _hear(self, witness: Witness) -> None:
-        for message in witness.messages():
-            self.hear(message)
+        try:
+            for message in witness.messages():
+                self.hear(message)
+        except Exception:  # whatever is wrong with a witness: the command is not to feel it
+            witness.end()
 
     def hear(self, message: Message) -> None:
         """Keep what a witness tells."""
@@ -381,7 +384,9 @@ class Follow:
         elif isinstance(message, Gpus):
             self.seen.curve.take_gpus(message)
         elif isinstance(message, Rank):
-            self.seen.ranks[message.pid] = message
+            self.seen.ranks.pop(message.pid, None)
+            if message.rank:
+                self.seen.ranks[message.pid] = message
         elif isinstance(message, Said):
             if len(self.seen.said) < MOST_TEXTS:
                 self.seen.said.append(message)

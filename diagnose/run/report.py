@@ -131,28 +131,38 @@ def stem_of(host: str, environ: Mapping[str, str]) -> str:
     return f"{name}.rank{rank}" if rank else name
 
 
-def write(
-    files: Files, case: Case, diagnosis: Diagnosis, text: str, points: Sequence[Point], stacks: str = ""
-) -> list[str]:
-    """Write all files of a report; what could not be written, and why, in sentences."""
+def keep(files: Files, text: str, points: Sequence[Point]) -> list[str]:
+    """Write what was seen, before anything is looked up; what could not be written, in sentences."""
+    made: dict[str, Callable[[], str]] = {
+        "output.log": lambda: redact.mask(text),
+        "memory.json": lambda: curve_text(points),
+    }
+    return _written(files, made)
+
+
+def write(files: Files, case: Case, diagnosis: Diagnosis, stacks: str = "") -> list[str]:
+    """Write the case and the diagnosis; what could not be written, in sentences."""
     from diagnose.formats import formatter
     from diagnose.identity import of_this_machine
 
-    def one(ending: str, made: Callable[[], str]) -> None:
+    made: dict[str, Callable[[], str]] = {
+        "case.json": lambda: bundle.dumps(redact.case(case, of_this_machine())),
+        "report.md": lambda: formatter("markdown")(diagnosis),
+        "report.json": lambda: formatter("json")(diagnosis),
+    }
+    if stacks:
+        made["stacks.txt"] = lambda: redact.mask(stacks)
+    return _written(files, made)
+
+
+def _written(files: Files, made: Mapping[str, Callable[[], str]]) -> list[str]:
+    wrong: list[str] = []
+    for ending, text in made.items():
         try:
             with open(files.path(ending), "w", encoding="utf-8", errors="replace") as file:
-                file.write(made())
+                file.write(text())
         except OSError as error:
             wrong.append(f"{files.path(ending)}: cannot write it: {error.strerror}")
-
-    wrong: list[str] = []
-    one("output.log", lambda: redact.mask(text))
-    one("memory.json", lambda: curve_text(points))
-    one("case.json", lambda: bundle.dumps(redact.case(case, of_this_machine())))
-    one("report.md", lambda: formatter("markdown")(diagnosis))
-    one("report.json", lambda: formatter("json")(diagnosis))
-    if stacks:
-        one("stacks.txt", lambda: redact.mask(stacks))
     return wrong
 
 

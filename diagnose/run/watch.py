@@ -71,7 +71,7 @@ class Sample(Struct, tag="sample"):
 
 
 class Rank(Struct, tag="rank"):
-    """A process that is a rank of a distributed job. `world` is how many ranks there are; 0 if that is not told."""
+    """A process that is a rank of a distributed job (empty: it turned out to be none). `world`: how many there are; 0: not told."""
 
     pid: int
     rank: str
@@ -369,6 +369,10 @@ class Watch:
         for one in found:
             item = known[one.pid]
             rank = tree.rank_of(item.environ)
+            if item.rank and local and "LOCAL_RANK" not in item.environ:
+                item.rank = ""  # it is the launcher: the ranks have come now
+                tell(Rank(one.pid, ""))
+                continue
             if item.rank or not rank or (local and "LOCAL_RANK" not in item.environ):
                 continue
             above = known.get(one.parent)

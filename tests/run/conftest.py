@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support import ROOT
@@ -57,7 +58,9 @@ def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., sub
     for process in running:
         with process:
             if process.poll() is None:
-                process.kill()
+                whole = psutil.Process(process.pid)
+                for one in (*whole.children(recursive=True), whole):
+                    one.kill()
                 process.wait()
 
 

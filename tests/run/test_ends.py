@@ -226,9 +226,9 @@ def may_read_stacks() -> bool:
 
 
 @pytest.mark.skipif(not may_read_stacks(), reason="stacks of other processes may not be read here")
-def test_a_hang_is_reported_and_left(start: Start, script: Script, tmp_path: Path) -> None:
-    """Both ranks are told with their places; the command goes on."""
-    process = start(*script(RANKS), "hang", options=("--hang", "2s", *REPORT))
+def test_a_hang_is_reported_and_left(start: Start, script: Script, environ: dict[str, str], tmp_path: Path) -> None:
+    """Both ranks are told with their places, and not the launcher, whose number is that of the machine; the command goes on."""
+    process = start(*script(RANKS), "hang", options=("--hang", "3s", *REPORT), env=environ | {"SLURM_PROCID": "0"})
     assert process.stderr is not None
     while b"left as it is" not in process.stderr.readline():
         assert process.poll() is None

@@ -13,7 +13,7 @@ from diagnose.model import Case, Fact
 from diagnose.run.curve import Point
 from diagnose.run.follow import Followed
 from diagnose.run.report import case_of as case_of_run
-from diagnose.run.report import judged, prepare, stem_of, tells_why, write
+from diagnose.run.report import judged, keep, prepare, stem_of, tells_why, write
 from tests.support import facts_of, rule, ruleset_of
 
 
@@ -55,7 +55,7 @@ def test_no_secret_reaches_a_file(tmp_path: Path) -> None:
     case = case_of_run(rules, text, Followed(), [Fact("run.program", secret, "the run")], Case(machine=True))
     files = prepare(str(tmp_path / "reports"), {})
 
-    assert write(files, case, judged(rules, case), text, [], f"stack of {secret}\n") == []
+    assert keep(files, text, []) + write(files, case, judged(rules, case), f"stack of {secret}\n") == []
     written = [path.read_text() for path in (tmp_path / "reports").iterdir()]
     assert len(written) == 6
     assert not any(secret in part for part in written)
@@ -64,9 +64,8 @@ def test_no_secret_reaches_a_file(tmp_path: Path) -> None:
 
 def test_the_curve_is_columns_of_numbers(tmp_path: Path) -> None:
     """What was not known is null."""
-    rules = ruleset_of(tmp_path / "rules", rule("some-trouble"))
     files = prepare(str(tmp_path), {})
-    write(files, Case(), judged(rules, Case()), "", [Point(0.5, 100), Point(1.0, 200, 300)])
+    keep(files, "", [Point(0.5, 100), Point(1.0, 200, 300)])
 
     assert json.loads(Path(files.path("memory.json")).read_text()) == {
         "seconds": [0.5, 1.0],
@@ -85,7 +84,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     Path(files.path("output.log")).unlink()
     (tmp_path / "reports").rmdir()
 
-    assert len(write(files, Case(), judged(rules, Case()), "", [])) == 5
+    assert len(keep(files, "", []) + write(files, Case(), judged(rules, Case()))) == 5
 
 
 def test_notes_on_the_machine_are_no_reason(tmp_path: Path) -> None:

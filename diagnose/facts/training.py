@@ -20,7 +20,7 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.given.*.owner", "text", "the class or schema that a setting is of: transformers.TrainingArguments, trl.SFTConfig, deepspeed, axolotl …"),
         ("training.given.*.key", "text", "a setting as it was written, keys of nested mappings joined by dots"),
         ("training.given.*.value", "text", "its value as it was written; `set` for a secret"),
-        ("training.given.*.type", "text", "the kind of value that the file holds: text, number, flag, null, list, mapping"),
+        ("training.given.*.type", "text", "the kind of value that the file holds: text, number, flag, null, list, mapping; computed where a script computes it"),
         ("training.command", "text", "the program that trains, as the launch command names it: trl sft, axolotl train, train.py"),
         ("training.command_kind", "text", "what it reads: trl, axolotl, llamafactory, torchtune; script for a program of one's own"),
         ("training.command_task", "text", "what it is told to do: sft, train, merge-lora …"),
@@ -160,6 +160,9 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.llamafactory.template_of_model", "text", "the template that LLaMA-Factory's list of models has for the model, where another one is named"),
         ("training.axolotl.saves_between_evaluations", "text", "true where save_steps is no multiple of eval_steps, and early stopping is asked for"),
         ("training.torchtune.*", "text", "a setting of a torchtune configuration, dots as underscores: optimizer_in_bwd, model__component_"),
+        ("training.torchtune.component.*.name", "text", "a value of _component_: the dotted name of what is built"),
+        ("training.torchtune.component.*.unknown", "flag", "whether torchtune 0.6.1 has no such name"),
+        ("training.torchtune.component.*.nearest", "text", "where its last part is found, or the most similar name"),
         ("training.torchtune.checkpoint_file_count", "text", "how many files checkpointer.checkpoint_files lists"),
     ),
 )  # fmt: skip

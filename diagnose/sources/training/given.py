@@ -17,6 +17,10 @@ MOST = 600
 _SECRETS = ("token", "key", "secret", "password", "api_key", "hub_token", "hf_token", "wandb_api_key")
 
 
+COMPUTED = object()
+"""The value of an argument that a script computes: only its name is known."""
+
+
 class Setting(Struct, frozen=True):
     """One setting: whose it is (`trl.SFTConfig`), its key (nested ones with dots), its value, and where the key stands.
 
@@ -69,7 +73,7 @@ def given(items: Sequence[Setting], first: int = 0) -> Iterator[Fact]:
         yield Fact(f"{key}.owner", item.owner, *place)
         yield Fact(f"{key}.key", item.key[:LONGEST], *place)
         yield Fact(f"{key}.type", type_of(item.value), *place)
-        if not isinstance(item.value, (dict, list)):
+        if not isinstance(item.value, (dict, list)) and item.value is not COMPUTED:
             yield Fact(f"{key}.value", _value(item), *place)
 
 
@@ -85,6 +89,8 @@ def type_of(value: Any) -> str:
     """The kind of a value, as `training.given.*.type` tells it."""
     if value is None:
         return "null"
+    if value is COMPUTED:
+        return "computed"
     if isinstance(value, bool):
         return "flag"
     if isinstance(value, (int, float)):

@@ -14,7 +14,7 @@ from msgspec import Struct
 from diagnose.model import Fact
 from diagnose.sources.training import classes, fsdp, literals, peft, quantization, trainer, trl
 from diagnose.sources.training.classes import Reads
-from diagnose.sources.training.given import Meaning, Setting, number, plain, settings, told
+from diagnose.sources.training.given import COMPUTED, Meaning, Setting, number, plain, settings, told
 from diagnose.sources.training.literals import Call, Text
 from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference, joined
@@ -194,6 +194,7 @@ class _Reader:
         first = "output_dir" if owner.endswith("TrainingArguments") else ""
         node = self._changed(literals.arguments(call, first), call)
         reads = Reads(owner, {} if itself else None, itself)
+        self._open(call, node, owner, itself)
         if owner.startswith("peft."):
             self._parts.append(peft.inside(node, self._file, "", owner))
         elif owner.startswith("trl."):
@@ -218,6 +219,23 @@ class _Reader:
             names += [key] if head == call.target else []
         computed = sorted({name for name in names if name not in node.value})
         self._tell("training.arguments_computed", ",".join(computed) or "none", call.name, call.node)
+
+    def _open(self, call: Call, node: Node, owner: str, itself: bool) -> None:
+        """The arguments whose values are computed: their names may be wrong all the same."""
+        fields = classes.fields(owner)
+        items = tuple(
+            Setting(
+                owner if itself or keyword.arg in fields else UNKNOWN,
+                keyword.arg,
+                COMPUTED,
+                self._file,
+                keyword.lineno,
+                keyword.col_offset + 1,
+            )
+            for keyword in call.node.keywords
+            if keyword.arg is not None and keyword.arg not in node.value
+        )
+        self._parts.append(Parsed(items))
 
     def _changed(self, node: Node, call: Call) -> Node:
         """The arguments with what is assigned to them afterwards: `args.learning_rate = 1e-4`; what is computed is taken away."""

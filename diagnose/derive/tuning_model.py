@@ -61,7 +61,11 @@ def _kind(known: Known) -> Told:
     length, positions = known.whole("training.max_length"), known.whole("model.positions")
     embeddings = [path for row in rows_of(known) for path in row.get("embeddings", ()) if "vision" not in path]
     if length and positions and any(path.rpartition(".")[2] in _POSITIONS for path in embeddings):
-        packed = known.yes("training.packing")
+        # other packings count the positions of each example anew
+        endless = (
+            known.text("training.framework") == "llamafactory" or known.text("training.packing_strategy") == "wrapped"
+        )
+        packed = known.yes("training.packing") and endless and not given(known, "neat_packing")
         yield "tuning.model.positions_over", length > positions and not packed
         yield "tuning.model.rows_over", length > positions and packed
     if known.text("template.model_tuned") == "no" and not known.text("training.script"):

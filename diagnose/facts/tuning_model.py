@@ -34,7 +34,7 @@ TUNING_MODEL: tuple[FactKind, ...] = (
         ("tuning.lora.smallest_width", "number", "smallest width of the matrices that adapters go beside"),
         ("tuning.lora.rank_over", "flag", "whether the rank is beyond that"),
         ("tuning.model.positions_over", "flag", "whether examples may be longer than the model's table of positions"),
-        ("tuning.model.rows_over", "flag", "whether packed rows are longer than that table"),
+        ("tuning.model.rows_over", "flag", "whether packed rows, whose positions go on from example to example, are longer than that table"),
         ("tuning.model.untuned", "flag", "whether the training starts from a base model, and from no adapter on it"),
         ("tuning.model.experts_listed", "flag", "whether ZeRO 3 meets experts that are modules of their own (transformers before 5)"),
         ("tuning.model.checkpointing", "flag", "whether the model's class can make activations anew"),

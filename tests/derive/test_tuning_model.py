@@ -283,7 +283,7 @@ def test_a_healthy_training_of_a_real_folder_is_told_nothing(folder: str, text: 
         ("gpt-oss", "lora_target_modules: [q_proj, v_proj]\nattn_implementation: sdpa", "attention-not-in-model-class"),
         ("gptq", "lora_target_modules: [q_proj, v_proj]\nload_in_4bit: true", "quantized-base-quantized-again"),
         ("gpt2", "lora_target_modules: [c_attn, c_fc]\nmax_length: 512", "length-beyond-position-table"),
-        ("gpt2", "lora_target_modules: [c_attn, c_fc]\nmax_length: 512\npacking: true", "length-beyond-position-table-packed"),
+        ("gpt2", "lora_target_modules: [c_attn, c_fc]\nmax_length: 512\npacking: true\npacking_strategy: wrapped", "length-beyond-position-table-packed"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_found(folder: str, text: str, rule: str, tmp_path: Path) -> None:

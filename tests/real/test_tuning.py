@@ -43,7 +43,7 @@ DIES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("attention-not-in-model-class", {"model": "gpt-oss", "load": {"attn_implementation": "sdpa"}}, "does not support an attention implementation", "attention-implementation-unsupported"),
     ("flash-attention-asked-and-not-installed", {"model": "qwen2", "load": {"attn_implementation": "flash_attention_2"}}, "has been toggled on", "flash-attn-not-installed"),
     ("float16-weights-under-scaler", {"model": "qwen2", "load": {"dtype": "float16"}, "scaled": True}, "Attempting to unscale FP16", "fp16-parameters-with-grad-scaler"),
-    ("length-beyond-position-table-packed", {"model": "gpt2", "length": 200}, "index out of range", "index-out-of-range-in-embedding"),
+    ("length-beyond-position-table-packed", {"model": "gpt2", "sft": {"packing": True, "packing_strategy": "wrapped", "max_length": 256}}, "index out of range", "index-out-of-range-in-embedding"),
     ("lora-on-output-layer", {"model": "qwen2", "sft": {}, "lora": {"target_modules": ["q_proj", "lm_head"]}}, "to `lm_head` is not supported", "adapter-on-output-layer-refused"),
     ("end-token-set-not-in-vocabulary", {"model": "qwen2", "sft": {"eos_token": "<|eot_id|>"}}, "not found in the vocabulary", "eos-token-not-in-vocabulary"),
     ("pad-token-set-not-in-vocabulary", {"model": "qwen2", "sft": {"pad_token": "<|pad|>"}}, "not found in the vocabulary", "eos-token-not-in-vocabulary"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from diagnose.derive import tuning_around
 from diagnose.derive.known import Told
-from diagnose.derive.settled import Settled
+from diagnose.derive.settled import WITH_DEFAULTS, Settled
 from diagnose.model import Fact
 
 MOST = 1 << 40
@@ -156,7 +156,7 @@ def _data(known: Settled) -> Told:
     if streaming is not None:
         yield "tuning.streaming", streaming
     examples = known.count("data.examples")
-    if not examples or known.yes("data.sampled") or streaming:
+    if not examples or known.yes("data.sampled") or known.yes("data.mapped") or streaming or _data_left_out(known):
         return
     most = known.given_count("max_samples")
     examples = min(examples, most) if most and known.framework == "llamafactory" else examples
@@ -167,6 +167,13 @@ def _data(known: Settled) -> Told:
     tokens, length = known.count("data.tokens"), known.count("training.max_length")
     if tokens and length and not most:
         yield "tuning.sequences", max(math.ceil(tokens / length), 1)
+
+
+def _data_left_out(known: Settled) -> bool:
+    """Whether the training names more data than was read."""
+    roles = [name for name in known.names() if name.endswith(".role") and known.text(name) == "train"]
+    named = sum(name.startswith("training.dataset.") for name in roles)
+    return named > max(sum(name.startswith("data.file.") for name in roles), 1)
 
 
 def _held_back(known: Settled, examples: int) -> int:
@@ -195,7 +202,7 @@ def _steps(known: Settled) -> Told:
     if limit:
         yield "tuning.total_steps", limit
         yield "tuning.epochs_given", known.count("training.epochs") is not None and known.set_by_user("training.epochs")
-    if known.given_number("max_steps") == 0 and known.framework in ("trainer", "trl", "llamafactory"):
+    if known.given_number("max_steps") == 0 and known.framework in WITH_DEFAULTS:
         yield "tuning.zero_max_steps", True
 
 
@@ -204,6 +211,8 @@ def _per_epoch(known: Settled) -> tuple[int, int] | None:
     sequences, devices = known.count("tuning.sequences"), _devices(known)
     batch, times = known.count_or("training.batch", 8), known.count_or("training.accumulation", 1)
     if not (sequences and devices and batch and times) or known.yes("training.batch_automatic"):
+        return None
+    if known.framework not in (*WITH_DEFAULTS, "axolotl"):
         return None
     if known.text("training.task") in _GENERATING:
         return _rounds(known, sequences, batch * devices, times)
@@ -280,7 +289,7 @@ def _every(known: Settled, what: str, strategy: str) -> int | None:
         return known.count("tuning.steps_per_epoch")
     if strategy != "steps":
         return None
-    default = 500 if what == "save" and known.framework in ("trainer", "trl", "llamafactory") else None
+    default = 500 if what == "save" and known.framework in WITH_DEFAULTS else None
     steps, total = known.number_or(f"training.{what}_steps", default), known.count("tuning.total_steps")
     if steps is None or not 0 < steps < MOST:
         return None
@@ -291,7 +300,7 @@ def _every(known: Settled, what: str, strategy: str) -> int | None:
 
 def _intervals(known: Settled) -> Told:
     """What load_best_model_at_end asks of the two strategies (transformers 5.24: training_args.py _validate_args)."""
-    if not known.yes("training.load_best") or known.framework not in ("trainer", "trl", "llamafactory"):
+    if not known.yes("training.load_best") or known.framework not in WITH_DEFAULTS:
         return
     evaluated, saved = known.text_or("training.eval", "no"), known.text_or("training.save", "steps")
     if not evaluated or not saved or saved == "best":
@@ -326,7 +335,7 @@ def _sizes(known: Settled) -> Told:
         return
     size = parameters * (4 if known.text("training.load_dtype") == "float32" else 2)
     optimizer = known.text("training.optimizer")
-    kind = kind_of(optimizer) if optimizer or known.absent("training.optimizer") else "other"
+    kind = tuning_around.kind_of(optimizer) if optimizer or known.absent("training.optimizer") else "other"
     if not known.yes("training.save_only_model"):
         each = 0.5 if "4bit" in optimizer else 1 if "8bit" in optimizer else 2
         size += int(parameters * _STATES[kind] * each)
@@ -337,24 +346,6 @@ def _sizes(known: Settled) -> Told:
     kept = known.count("tuning.saves_kept")
     if kept:
         yield "tuning.checkpoints_bytes", size * kept
-
-
-def kind_of(optimizer: str) -> str:
-    """The family of an optimizer by its name; Adam where none is named, which is what every trainer takes."""
-    name = optimizer.lower()
-    if any(part in name for part in ("galore", "apollo", "lomo")):
-        return "low-rank"
-    for kind, parts in (
-        ("schedule-free", ("schedule_free",)),
-        ("muon", ("muon", "dion")),
-        ("lion", ("lion",)),
-        ("adafactor", ("adafactor",)),
-        ("adam", ("adam",)),
-        ("sgd", ("sgd",)),
-    ):
-        if any(part in name for part in parts):
-            return kind
-    return "other" if name else "adam"
 
 
 # --- lengths

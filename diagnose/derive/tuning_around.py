@@ -45,10 +45,26 @@ _TRACKERS = {
 _MIN_RATES = ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
 
 
+def kind_of(optimizer: str) -> str:
+    """The family of an optimizer by its name; Adam where none is named, which is what every trainer takes."""
+    name = optimizer.lower()
+    if any(part in name for part in ("galore", "apollo", "lomo")):
+        return "low-rank"
+    for kind, parts in (
+        ("schedule-free", ("schedule_free",)),
+        ("muon", ("muon", "dion")),
+        ("lion", ("lion",)),
+        ("adafactor", ("adafactor",)),
+        ("adam", ("adam",)),
+        ("sgd", ("sgd",)),
+    ):
+        if any(part in name for part in parts):
+            return kind
+    return "other" if name else "adam"
+
+
 def _optimizer(known: Settled) -> Told:
     """The family and the package of the optimizer, and what it asks for."""
-    from diagnose.derive.tuning import kind_of
-
     name = known.text("training.optimizer").lower()
     zero = known.text("zero.optimizer")
     if zero and zero != "auto":

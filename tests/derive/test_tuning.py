@@ -163,6 +163,19 @@ def test_a_sampled_or_streamed_part_tells_no_steps() -> None:
     assert told(known)["tuning.total_steps"] == 100
     assert "tuning.total_steps" not in told(known | {"data.sampled": True})
     assert "tuning.total_steps" not in told(known, {"dataset_streaming": True})
+    assert "tuning.total_steps" not in told(known | {"data.mapped": True})
+
+
+def test_data_that_was_not_read_leaves_steps_open() -> None:
+    """A training that names two files has more examples than the one that was read."""
+    known = {"framework": "trl", "batch": 1, "accumulation": 1, "epochs": 1, "processes": 1, "data.examples": 100}
+    named = {f"training.dataset.{number}.role": "train" for number in range(2)}
+    assert "tuning.total_steps" not in told(known | named | {"data.file.0.role": "train"})
+    assert told(known | named | {"data.file.0.role": "train", "data.file.1.role": "train"})["tuning.total_steps"] == 100
+    assert (
+        told(known | {"training.dataset.0.role": "train", "training.dataset.1.role": "eval"})["tuning.total_steps"]
+        == 100
+    )
 
 
 def test_packed_sequences_are_what_their_tokens_fill() -> None:

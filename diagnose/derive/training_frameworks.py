@@ -1,4 +1,4 @@
-"""What follows from settings that only one framework has: LLaMA-Factory's templates, Axolotl's early stopping."""
+"""What follows from settings that only one framework has: LLaMA-Factory's templates, torchtune's components, Axolotl's early stopping."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from diagnose.derive.known import ORIGIN
 from diagnose.model import Fact
 
 FILE = "llamafactory_templates.json"
+COMPONENTS = "torchtune_components.json"
+_NAMED = "training.torchtune.component."
 NO_THINKING = "_nothink"
 """The end of a template's name that is for models, or trainings, without thoughts."""
 FREE = ("empty", "default", "alpaca", "vicuna", "fewshot")
@@ -21,7 +23,7 @@ FREE = ("empty", "default", "alpaca", "vicuna", "fewshot")
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """The facts that follow; none where something needed is not known."""
     known = {fact.name: fact.value for fact in reversed(facts)}
-    return (*_templates(known), *_early_stopping(known))
+    return (*_templates(known), *_components(facts, known), *_early_stopping(known))
 
 
 def _templates(known: dict[str, Any]) -> Iterator[Fact]:
@@ -51,6 +53,38 @@ def _templates(known: dict[str, Any]) -> Iterator[Fact]:
 def _table() -> tuple[tuple[str, ...], dict[str, str]]:
     read = places.table("training", FILE)
     return tuple(read.get("templates", ())), dict(read.get("models", {}))
+
+
+def _components(facts: Sequence[Fact], known: dict[str, Any]) -> Iterator[Fact]:
+    """Names of torchtune's that its last release has not, each with where its last part is, or the most similar name."""
+    if known.get("training.framework") != "torchtune":
+        return
+    named = [fact for fact in facts if fact.name.startswith(_NAMED) and fact.name.endswith(".name")]
+    table = _modules() if named else {}
+    for fact in named:
+        module, _, last = str(fact.value).rpartition(".")
+        if not table or not str(fact.value).startswith("torchtune.") or last in table.get(module, ()):
+            continue
+        key = fact.name.removesuffix(".name")
+        yield Fact(f"{key}.unknown", True, f"dataset/training/{COMPONENTS}")
+        near = _nearest(str(fact.value), last, table)
+        if near:
+            yield Fact(f"{key}.nearest", near, f"dataset/training/{COMPONENTS}")
+
+
+def _nearest(whole: str, last: str, table: dict[str, frozenset[str]]) -> str:
+    """The name under which the last part is found elsewhere, the shortest one, or else a similar one."""
+    elsewhere = [f"{module}.{last}" for module, names in table.items() if last in names and "._" not in module]
+    if elsewhere:
+        return min(elsewhere, key=lambda name: (name.count("."), len(name), name))
+    every = [f"{module}.{name}" for module, names in table.items() if "._" not in module for name in names]
+    return next(iter(get_close_matches(whole, every, 1, 0.7)), "")
+
+
+@cache
+def _modules() -> dict[str, frozenset[str]]:
+    read = places.table("training", COMPONENTS).get("components", {})
+    return {module: frozenset(names) for module, names in read.items()}
 
 
 def _early_stopping(known: dict[str, Any]) -> Iterator[Fact]:

@@ -47,3 +47,25 @@ def test_checkpoints_that_fall_on_no_evaluation(saves: float, evaluations: float
     given: dict[str, object] = {"training__framework": "axolotl", "training__early_stopping": 3}
     given |= {"training__save_steps": saves, "training__eval_steps": evaluations}
     assert ("saves_between_evaluations" in follows(**given)) is odd
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torchtune.models.llama3_1.lora_llama3_1_8b", {}),
+        ("torch.optim.AdamW", {}),
+        ("mine.dataset", {}),
+        (
+            "torchtune.utils.FullModelHFCheckpointer",
+            {"unknown": True, "nearest": "torchtune.training.FullModelHFCheckpointer"},
+        ),
+        (
+            "torchtune.models.llama3_1.lora_lama3_1_8b",
+            {"unknown": True, "nearest": "torchtune.models.llama3_1.lora_llama3_1_8b"},
+        ),
+        ("torchtune.zzz", {"unknown": True}),
+    ],
+)
+def test_components(name: str, expected: dict[str, object]) -> None:
+    """A name of torchtune's that its last release has not, with the place where it is now, or the nearest name."""
+    assert follows(training__framework="torchtune", training__torchtune__component__0__name=name) == expected

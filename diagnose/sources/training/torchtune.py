@@ -212,6 +212,9 @@ _ASKED = ("tokenizer.max_seq_len", "tensor_parallel_plan", "enable_activation_ch
 def _own(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     """What only torchtune has, as training.torchtune.*: rules on its own recipes ask for it."""
     yield from own_facts(by_key.items(), HEAD, _ASKED)
+    named = [item for item in by_key.values() if item.name == COMPONENT and isinstance(item.value, str)]
+    for number_, item in enumerate(named):
+        yield told(f"{HEAD}.component.{number_}.name", str(item.value), item)
     files = by_key.get("checkpointer.checkpoint_files")
     if files and isinstance(files.value, list):
         yield told(f"{HEAD}.checkpoint_file_count", str(len(files.value)), files)

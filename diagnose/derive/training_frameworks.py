@@ -78,7 +78,7 @@ def _nearest(whole: str, last: str, table: dict[str, frozenset[str]]) -> str:
     if elsewhere:
         return min(elsewhere, key=lambda name: (name.count("."), len(name), name))
     every = [f"{module}.{name}" for module, names in table.items() if "._" not in module for name in names]
-    return next(iter(get_close_matches(whole, every, 1, 0.7)), "")
+    return next(iter(get_close_matches(whole, every, 1, 0.85)), "")
 
 
 @cache

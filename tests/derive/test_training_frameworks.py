@@ -63,7 +63,7 @@ def test_checkpoints_that_fall_on_no_evaluation(saves: float, evaluations: float
             "torchtune.models.llama3_1.lora_lama3_1_8b",
             {"unknown": True, "nearest": "torchtune.models.llama3_1.lora_llama3_1_8b"},
         ),
-        ("torchtune.zzz", {"unknown": True}),
+        ("torchtune.zzz.qqqqqq", {"unknown": True}),
     ],
 )
 def test_components(name: str, expected: dict[str, object]) -> None:

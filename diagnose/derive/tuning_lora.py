@@ -33,6 +33,7 @@ _OWN_LINEAR = ("llamafactory", "axolotl")
 _OTHER_TOWER = re.compile(r"(?:^|\.)(?:vision|visual|vit|audio|speech|image|embed_vision|multi_modal|mm_)")
 _INNER = ("model.language_model.", "language_model.model.", "model.text_model.", "text_model.", "model.")
 _INDEX = re.compile(r"(?:(?<=\.)|(?<=^))\d{1,6}(?=\.|$)", re.ASCII)
+_PATTERN_LIKE = re.compile(r"[*\\()\[\]|+^$?]")
 _PLAIN_NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:\.\w{1,99}){0,9}", re.ASCII)
 
 
@@ -213,6 +214,7 @@ def _listed(targets: Sequence[str], modules: Modules, known: Known) -> Told:
         yield "tuning.lora.targets_all_missing", len(missing) == len(names) and not everything
     if missing:
         yield "tuning.lora.target_missing", ", ".join(missing)[:200]
+        yield "tuning.lora.target_is_pattern", any(_PATTERN_LIKE.search(name) for name in missing)
         near = difflib.get_close_matches(missing[0], _language_names(modules), 1, 0.6)
         if near:
             yield "tuning.lora.target_nearest", near[0]
@@ -232,9 +234,10 @@ def _is_there(name: str, modules: Modules) -> bool:
     """Whether a target names a module, or one that an older release of transformers had in the experts' place."""
     if modules.ends(name, modules.every) or name.rpartition(".")[2] in (*modules.renamed, *HEADS):
         return True
-    if not modules.stacked:
+    told = re.search(r"(?:^|\.)(?:(w[123]|experts|gate|router|\w+_linear)|(gate|up|down|gate_up)_proj)$", name)
+    if not modules.stacked or not told:
         return False
-    return bool(re.search(r"(?:^|\.)(?:w[123]|experts|gate|router|(?:gate|up|down|gate_up)_proj|\w+_linear)$", name))
+    return bool(told[1]) or any(told[2] in path.rpartition(".")[2] for path in modules.stacked)
 
 
 def _is_refused(name: str, modules: Modules, known: Known) -> bool:

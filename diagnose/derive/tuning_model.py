@@ -208,9 +208,17 @@ def _tokens(known: Known) -> Told:
         targets = listed(known.text("training.lora.targets"))
         trained = trained or any("embed" in name or name == "wte" for name in targets)
         yield "tuning.tokens.untrained", not trained
+    end, eos = known.text("template.turn_end"), known.text("special.eos.text")
     if known.text("template.source") == "none" and not known.text("training.script"):
         yield "tuning.tokens.no_template", not known.text("training.chat_template")
-    end, eos = known.text("template.turn_end"), known.text("special.eos.text")
+    if known.text("training.method") in ADAPTERS and "<|eot_id|>" in marks and not known.text("training.script"):
+        named = known.text("training.chat_template").lower()
+        used = named.startswith("llama3") or (
+            not named and end == "<|eot_id|>" and known.text("data.layout") == "messages"
+        )
+        trained = bool(known.text("training.lora.saved_modules")) or known.yes("training.lora.trainable_tokens")
+        base = known.text("model.type") == "llama" and known.text("template.model_tuned") == "no"
+        yield "tuning.tokens.rows_untrained", used and base and not trained
     if known.text("training.framework") == "llamafactory" and known.text("training.task") == "pretrain":
         yield "tuning.tokens.ends_masked", known.yes("special.pad.is_eos") or known.yes("special.pad.missing")
     stops = known.text("template.turn_end_stops")

@@ -58,6 +58,9 @@ def lora(kind: str, targets: str, **more: Any) -> dict[str, Any]:
         ("mixtral", "w1,w2,w3,q_proj,gate", ""),
         ("deepseek_v3", "q_a_proj,kv_a_proj_with_mqa,kv_b_proj,gate_proj", ""),
         ("llama", "q_proj,score", ""),
+        ("nemotron_h", "q_proj,gate_proj,up_proj", "gate_proj"),
+        ("granitemoehybrid", "q_proj,in_proj", ""),
+        ("deepseek_v3", "q_proj", ""),  # where the config has no q_lora_rank
     ],
 )
 def test_a_listed_target_is_looked_for_at_the_end_of_names(kind: str, targets: str, missing: str) -> None:

@@ -17,6 +17,8 @@ HEAD = "training.axolotl"
 DEFAULT = "axolotl's default"
 """The origin of what holds because nothing is set."""
 MOST_DATASETS = 64
+LOADERS = ("json", "csv", "parquet", "arrow", "text")
+"""Values of `path` that say how `data_files` are read."""
 
 _OWN_KEYS = words(
     """
@@ -127,6 +129,8 @@ _DEFAULTS: tuple[tuple[str, str | int | float | bool, str], ...] = (
     ("training.save_limit", 4, "save_total_limit"),
     ("training.gradient_checkpointing", False, "gradient_checkpointing"),
     ("training.truncation", "drop", "excess_length_strategy"),
+    ("training.precision", "auto", "bf16"),
+    ("training.load_dtype", "bfloat16", "bf16"),
 )
 
 _TRACKERS = {
@@ -422,6 +426,8 @@ def _dataset_facts(rows: Sequence[Row], by_key: Mapping[str, Setting]) -> Iterat
     for number_, (role, row) in enumerate(rows):
         name = f"training.dataset.{number_}"
         path = next((row[key] for key in ("path", "data_files") if key in row and row[key].value), None)
+        if path and path.value in LOADERS and "data_files" in row:
+            path = row["data_files"]
         if path:
             value = path.value[0] if isinstance(path.value, list) and path.value else path.value
             yield told(f"{name}.path", str(value), path)
@@ -501,7 +507,7 @@ def _within(path: Setting | None, names: Sequence[Any]) -> Iterator[str]:
     """Data files that can be found without the Hub: a loader (`json`) takes them as they are, a folder holds them."""
     where = str(path.value) if path and path.value else ""
     for name in (str(name) for name in names if isinstance(name, str)):
-        if not where or where in ("json", "csv", "parquet", "arrow", "text"):
+        if not where or where in LOADERS:
             if is_data_file(name):
                 yield name
         elif where.startswith(("./", "../", "/", "~")) and is_data_file(name):

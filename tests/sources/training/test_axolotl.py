@@ -111,6 +111,7 @@ def test_settings_under_common_names() -> None:
         "training.dataset.0.path": "./data/chats.jsonl",
         "training.dataset.0.format": "chat_template",
         "training.dataset.0.field": "turns",
+        "training.dataset.1.path": "more.jsonl",
         "training.dataset.1.format": "alpaca",
         "training.dataset.2.role": "eval",
     }
@@ -165,12 +166,13 @@ def test_how_the_base_is_quantized(change: str, method: str, quantization: str |
         ("bf16: false", "fp32"),
         ("bf16:", "fp32"),
         ("bf16:\nfp16: true", "fp16"),
-        ("seed: 1", None),
+        ("seed: 1", "auto"),
+        ("fp16: true", "fp16"),
     ],
 )
-def test_precision(change: str, precision: str | None) -> None:
-    """bf16 without a value is off; where the key is absent nothing is said."""
-    assert values(f"base_model: org/m\nsequence_len: 512\n{change}\n").get("training.precision") == precision
+def test_precision(change: str, precision: str) -> None:
+    """bf16 is `auto` where the key is absent, and off where it stands without a value."""
+    assert values(f"base_model: org/m\nsequence_len: 512\n{change}\n")["training.precision"] == precision
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,10 @@ def _resumed(known: Settled) -> Told:
     rate, before = known.number("training.learning_rate"), known.number("resume.learning_rate")
     if rate is not None and before is not None:
         yield "tuning.rate_below_resumed", 0 < rate < 0.99 * before
+    batch, of_checkpoint = known.count("training.batch"), known.count("resume.batch")
+    if batch and of_checkpoint and known.count("resume.step"):
+        # a process on several GPUs writes down the batch of them all
+        yield "tuning.resumed_batch_differs", of_checkpoint % batch != 0
     world, before_world = known.count("tuning.world"), known.count("resume.processes")
     if world and before_world and known.text("resume.kind") == "deepspeed":
         yield "tuning.shards_of_other_world", world != before_world and known.given_flag("load_universal") is not True

@@ -253,8 +253,8 @@ class _Reader:
     def _free(self, node: Node) -> tuple[Setting, ...]:
         return tuple(settings(node, UNKNOWN, self._file))
 
-    def _by_table(self, node: Node, table: Mapping[str, Meaning]) -> dict[str, Setting]:
-        items = self._free(node)
+    def _by_table(self, node: Node, table: Mapping[str, Meaning], owner: str = UNKNOWN) -> dict[str, Setting]:
+        items = tuple(settings(node, owner, self._file))
         known = {item.key: item for item in items}
         self._parts.append(Parsed(items, tuple(trainer.by_table(known, table))))
         return known
@@ -340,7 +340,11 @@ class _Reader:
     def _trainer(self, call: Call) -> None:
         """A trainer's own arguments: the model by its id, whether there is data for evaluation."""
         node = literals.arguments(call, "model")
-        known = self._by_table(node, _TRAINER)
+        home, package, itself = self._class(call.name, call.before)
+        plain_class = itself and package in ("trl", "transformers") and "unsloth" not in self._tops()
+        owner = f"{package}.{home}" if plain_class else UNKNOWN  # Unsloth has the trainers take more than they do
+        known = self._by_table(node, _TRAINER, owner)
+        self._open(call, node, owner, True)
         model = known.get("model")
         if model is not None and isinstance(model.value, str) and not self._model:
             self._model = True
@@ -411,8 +415,11 @@ class _Reader:
 
     def _is_self_contained(self) -> bool:
         """Whether the script imports nothing but well-known libraries, so that all that happens to the model stands in it."""
-        tops = {path.partition(".")[0] for path in self._text.imported.values()}
-        return all(top in _LIBRARIES or top in sys.stdlib_module_names for top in tops)
+        return all(top in _LIBRARIES or top in sys.stdlib_module_names for top in self._tops())
+
+    def _tops(self) -> set[str]:
+        """The packages that the script imports from."""
+        return {path.partition(".")[0] for path in self._text.imported.values()}
 
     def checkpointed(self, call: Call, package: str) -> None:
         """`model.gradient_checkpointing_enable(…)`."""

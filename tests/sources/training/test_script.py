@@ -197,3 +197,17 @@ def test_no_text_raises(text: str) -> None:
 def test_no_bytes_raise(data: bytes) -> None:
     """Also what is no text."""
     script.read(data, "x.py")
+
+
+def test_arguments_of_a_trainer_are_the_trainer_s() -> None:
+    """By their names, also where their values are computed; Unsloth's trainers take more than TRL's do."""
+    text = "from trl import SFTTrainer\nSFTTrainer(m, tokenizer=t, packing=True)\n"
+    assert owners(read(text).parsed)["tokenizer"] == owners(read(text).parsed)["packing"] == "trl.SFTTrainer"
+    assert owners(read("from unsloth import FastLanguageModel\n" + text).parsed)["tokenizer"] == "unknown"
+
+
+def test_computed_arguments_have_their_names() -> None:
+    """A misspelt name is one whatever its value."""
+    found = {item.key: item for item in read("SFTConfig('o', learning_rte=args.lr)").parsed.settings}
+    assert found["learning_rte"].owner == "trl.SFTConfig"
+    assert found["learning_rte"].line == 1

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 from msgspec import Struct
 
-from diagnose.derive.training_tables import Key, Layer, layers, relations, table
+from diagnose.derive.training_tables import Key, Layer, Relation, layers, relations, table
 from diagnose.model import Fact
 
 WORDS = {
@@ -282,15 +282,19 @@ class _Judged:
         relation = relations().get((layer.table.package, layer.name, name))
         if layer.table.package == "accelerate" or (relation is not None and relation.told_by):
             return None  # accelerate's fields hold whatever the file has, and what it makes of that its own rules tell
-        named = relation.values if relation is not None else ()
+        kind = layer.type_of(key)
+        named = self._named(relation) if relation is not None and not layer.beyond else ()
         choices = named or (() if "any" in key.type else self._choices(layer, key))
+        if named and "flag" in kind:
+            if one.type in ("flag", "number") or _reads({"flag"}, kind, value, one):
+                return None
+            choices = (*choices, "true", "false")
         if one.is_script and value is not None:
             value = value.removeprefix("torch.")
         if choices and value is not None and one.type in ("text", "number", "flag"):
             is_checked = key.checked != "parser" or self._is_argument(one, layer)
             if is_checked or one.type == "text":
                 return _bad_choice(one, value, choices, told, "refuses" if is_checked else "misreads")
-        kind = layer.type_of(key)
         plain = set(kind.rstrip("?").split("|"))
         wrong = plain <= {"number", "flag"} and (
             one.type == "mapping"
@@ -306,6 +310,14 @@ class _Judged:
         told.trouble, told.effect = "bad-type", "refuses" if is_checked else "misreads"
         told.takes = _TAKES["text?" if nothing else "|".join(sorted(plain)) + ("?" if kind.endswith("?") else "")]
         return told
+
+    def _named(self, relation: Relation) -> tuple[str, ...]:
+        """The values that a relation names, with those that any release takes of the key that it hands its value to."""
+        owner, _, name = relation.values_of.rpartition(".")
+        handed = self._of(owner)[:1] if owner else []
+        if owner and (not handed or handed[0].beyond or name not in handed[0].class_.keys):
+            return ()
+        return (*relation.values, *(value for layer in handed for value in layer.class_.keys[name].choices))
 
     def _choices(self, layer: Layer, key: Key) -> tuple[str, ...]:
         """The values that are taken: those of the release installed, else of any."""
@@ -341,7 +353,8 @@ class _Judged:
         if self._is_argument(one, layer) and (name.startswith("no_") or self._begins(known, name)):
             return None  # argparse takes --no_x, and the beginning of a name
         near = self._near(known, name, NEAR if sure else VERY_NEAR)
-        if near and not sure and ((one.place.origin, *one.path[:-1], near) in self._written or _is_made_of(name, near)):
+        is_written = (one.place.origin, *one.path[:-1], near) in self._written
+        if near and not sure and (is_written or (_is_made_of(name, near) and not _is_count_of(one, near))):
             near = ""
         if not near and (not sure or any(item.beyond for item in known) or one.place.origin in self._of_megatron):
             return None
@@ -478,6 +491,12 @@ def _is_made_of(written: str, meant: str) -> bool:
     longer = f"_{written}_", f"_{meant}_"
     is_part = longer[0] in longer[1] or longer[1] in longer[0]
     return is_part or written.rstrip("s") == meant.rstrip("s") or re.sub(r"_?\d+$", "", written) == meant
+
+
+def _is_count_of(one: Given, meant: str) -> bool:
+    """Whether it is a number under the name of a setting with an s too many or too few: `num_generation`."""
+    is_number = one.type == "number" or one.value == "auto"
+    return is_number and one.path[-1].removesuffix("s") == meant.removesuffix("s")
 
 
 def _below(known: list[Layer], one: Given) -> tuple[list[Layer], str, str] | None:

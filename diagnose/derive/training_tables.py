@@ -65,7 +65,8 @@ class _Document(Struct, frozen=True):
 class Relation(Struct, frozen=True):
     """What a class does not say of a key itself: the name that it came under, the values that are taken.
 
-    `refused`: the release from which the framework stops at it. `told_by`: a rule that tells it where the release is known, so
+    `values_of`: the key that the value is handed to, whose values are taken as well. `refused`: the release from which the
+    framework stops at it. `told_by`: a rule that tells it where the release is known, so
     that it is not told twice.
     """
 
@@ -74,6 +75,7 @@ class Relation(Struct, frozen=True):
     instead: str = ""
     refused: str = ""
     values: tuple[str, ...] = ()
+    values_of: str = ""
     told_by: str = ""
     source: str = ""
     class_: str = msgspec.field(default="", name="class")

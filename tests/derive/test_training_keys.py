@@ -210,6 +210,55 @@ def test_a_value_that_is_no_choice_names_the_choices(owner: str, key: str, value
     assert "," in str(found["takes"])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "nearest"),
+    [
+        ("optimizer", "adamw_torchh", "adamw_torch"),
+        ("optimizer", "adam8bit", None),
+        ("lr_scheduler", "cosin", "cosine"),
+        ("save_strategy", "sometimes", None),
+        ("eval_strategy", False, "'no'"),
+        ("bf16", "yes please", None),
+        ("gradient_checkpointing", "offloads", "offload"),
+    ],
+)
+@pytest.mark.parametrize("versions", [{}, NOW])
+def test_axolotl_hands_values_on_that_transformers_refuses(
+    versions: dict[str, str], key: str, value: object, nearest: str | None
+) -> None:
+    """Its schema takes any text for some of its keys; TrainingArguments then stops."""
+    found = told("axolotl", {"base_model": "m", key: value}, versions)[key]
+    assert (found["trouble"], found["effect"]) == ("bad-choice", "refuses")
+    assert nearest is None or found["nearest"] == nearest
+
+
+def test_values_of_axolotl_s_own_and_flags_written_as_texts_are_taken() -> None:
+    """Its own optimizers and schedulers stand beside those of transformers, and pydantic reads a flag from a text."""
+    for value in ("muon", "adamw_bnb_8bit", "came_pytorch", "adamw_hf", "lion_pytorch"):
+        assert told("axolotl", {"base_model": "m", "optimizer": value}, NOW) == {}
+    taken = {"lr_scheduler": "rex", "bf16": "True", "tf32": 1, "gradient_checkpointing": "offload", "save_strategy": "best"}  # fmt: skip
+    assert told("axolotl", {"base_model": "m", **taken}, NOW) == {}
+    newer = {**NOW, "transformers": "5.99.0"}
+    assert told("axolotl", {"base_model": "m", "optimizer": "adamw_of_tomorrow"}, newer) == {}
+
+
+@pytest.mark.parametrize(
+    ("owner", "above", "key", "value", "nearest"),
+    [
+        ("deepspeed", {"train_batch_size": 8}, "gradient_accumulation_step", 4, "gradient_accumulation_steps"),
+        ("deepspeed", {"fp16": {}}, "train_micro_batch_size_per_gpus", "auto", "train_micro_batch_size_per_gpu"),
+        ("trl.GRPOConfig", {"output_dir": "x"}, "num_generation", 8, "num_generations"),
+    ],
+)
+def test_a_number_under_a_name_with_an_s_too_many_or_too_few_is_a_slip(
+    owner: str, above: dict[str, object], key: str, value: object, nearest: str
+) -> None:
+    """A list or a text of such a name, or one that stands beside the known one, is meant as it is written."""
+    assert told(owner, {**above, key: value})[key]["nearest"] == nearest
+    assert key not in told(owner, {**above, key: "a,b"})
+    assert key not in told(owner, {**above, key: value, nearest: value})
+
+
 @pytest.mark.parametrize("value", ["1e-5", "3", ".5", "${LR}", "{{ lr }}", "1_000", "inf"])
 def test_a_text_that_is_a_number_or_will_be_one_is_a_number(value: str) -> None:
     """YAML 1.1 reads 1e-5 as a text; a placeholder is filled in later."""
@@ -253,6 +302,8 @@ def test_relations_name_keys_that_some_release_has() -> None:
         instead = row.get("instead", "").partition(":")[0].partition(".")[0]
         assert layers(owner, {}), owner
         assert not instead or instead in names, row
+        handed, _, key = row.get("values_of", "").rpartition(".")
+        assert not handed or layers(handed, {})[0].class_.keys[key].choices, row
         assert "told_by" not in row or list((ROOT / "rules").glob(f"*/{row['told_by']}.yaml")), row
         assert row["source"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 
 from diagnose.model import Fact
 from diagnose.sources.settings import words
@@ -26,6 +27,8 @@ _OWN = words(
     tpu_use_sudo tpu_env command_file commands enable_cpu_affinity use_cpu mixed_precision debug
     """
 )
+_NAMING = frozenset({"distributed_type", "compute_environment"})
+"""Keys by one of which a file is known as accelerate's."""
 _SINGLE = ("NO", "FALSE")
 """`distributed_type: NO` without quotes is the flag false."""
 
@@ -75,9 +78,15 @@ _TOP: dict[str, Meaning] = {
 
 
 def is_kind(document: Node) -> bool:
-    """Whether a mapping is accelerate's: it names the kind of distribution, or has three keys that only accelerate has."""
+    """Whether a mapping is accelerate's: it names the kind of distribution, perhaps misspelt beside another key of
+    accelerate's, or has three keys that only accelerate has."""
     keys = {key for key, _ in document.items()}
-    return bool(keys & {"distributed_type", "compute_environment"}) or len(keys & (_OWN | BLOCKS)) > 2
+    known = len(keys & (_OWN | BLOCKS))
+    return bool(keys & _NAMING) or known > 2 or (known > 0 and any(map(_is_near_naming, sorted(keys)[:100])))
+
+
+def _is_near_naming(key: str) -> bool:
+    return 12 < len(key) < 24 and bool(get_close_matches(key, _NAMING, 1, 0.88))
 
 
 def read(document: Node, file: str) -> Parsed:

@@ -107,6 +107,9 @@ def test_flags_and_numbers_where_accelerate_wants_a_text() -> None:
         ("num_processes: 2\nnum_machines: 1\nmachine_rank: 0\n", True),
         ("num_processes: 2\nlearning_rate: 1\n", False),
         ("fsdp_config: {}\nlearning_rate: 1\n", False),
+        ("distribted_type: FSDP\nfsdp_config: {fsdp_version: 2}\n", True),
+        ("distribted_type: FSDP\nlearning_rate: 1\n", False),
+        ("distribution_types: a\nfsdp_config: {}\n", False),
     ],
 )
 def test_its_keys_tell_it_from_other_files(text: str, expected: bool) -> None:

@@ -141,7 +141,9 @@ def _explains(rules: RuleSet, cause: Node, symptom: Node) -> bool:
     if symptom.rule_id in rules.consequences(cause.rule_id):
         if on_facts(a):
             hides = a.rule.severity == "note" and b.rule.severity != "note" and not b.events
-            return not hides and _is_named_in(a, b)
+            # what a wrapper wraps stands in the log: it is no sign of what would have led to it by way of others
+            far = b.rule.kind == "wrapper" and b.rule.id not in a.rule.leads_to
+            return not hides and not far and _is_named_in(a, b)
         return tier(a) <= max(tier(b), 1) or b.rule.kind == "wrapper"
     if _lost_its_peer(a, b):
         return True

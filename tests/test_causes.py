@@ -282,6 +282,19 @@ def test_a_machines_trouble_that_explains_nothing_stands_below_the_log(tmp_path:
     assert ["a-possible", "no-driver"] == order(diagnosis_of(rules, text, os__version="1"))
 
 
+def test_a_machines_trouble_explains_a_wrapper_only_if_it_says_so(tmp_path: Path) -> None:
+    """"A child failed" is no sign of what could have made it fail by way of something that nobody saw."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("no-gpu", match={"facts": ["gpu.count == 0"]}, leads_to=["a-cause"], severity="note"),
+        rule("a-cause", "words of the cause", leads_to=["a-wrapper"]),
+        rule("a-wrapper", "a child of it failed", kind="wrapper"),
+    )
+    found = diagnosis_of(rules, "RuntimeError: a child of it failed\n", gpu__count=0)
+
+    assert (order(found)[:1], under(found)[:1]) == (["a-wrapper"], [[]])
+
+
 def test_a_note_on_the_machine_explains_what_a_log_says_and_no_error_of_the_machine(tmp_path: Path) -> None:
     """What is only worth knowing becomes the cause where the log shows what it led to; it hides no other finding."""
     note = {**FULL, "severity": "note", "leads_to": ["write-failed", "no-driver"]}

@@ -255,7 +255,10 @@ def _warmup(known: Settled) -> Told:
 
 
 def _evaluations(known: Settled) -> Told:
-    every = _every(known, "eval", known.text("training.eval"))
+    strategy = known.text_or("training.eval", "no")
+    if strategy:
+        yield "tuning.eval_strategy", strategy
+    every = _every(known, "eval", strategy)
     total = known.count("tuning.total_steps")
     if every:
         yield "tuning.eval_every", every

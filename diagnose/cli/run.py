@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -213,7 +214,7 @@ class _Run:
         request = Request(
             environ=self._environ,
             folder=self._folder,
-            python=self._wish.python,
+            python=self._wish.python or self._interpreter(seen),
             model=self._wish.model,
             command=self._command,
             configs=self._wish.configs,
@@ -221,6 +222,12 @@ class _Run:
         told = facts(seen, self._command, self._environ)
         case = report.case_of(rules, text, seen, told, case_of_machine(lambda: rules, request))
         return case, report.judged(rules, case)
+
+    def _interpreter(self, seen: Followed) -> str:
+        """The Python that the command was seen to run in; empty if none was."""
+        called = seen.python.called if seen.python is not None else ""
+        found = shutil.which(called, path=self._environ.get("PATH")) if called else None
+        return os.path.join(self._folder, found) if found else ""
 
     def _keep(self, text: str, seen: Followed) -> None:
         """Write what was seen at once: who stopped the command may leave us little time."""

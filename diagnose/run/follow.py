@@ -25,7 +25,7 @@ from diagnose.run.progress import Progress
 from diagnose.run.signals import TO_HAND_ON, Arrived, Signals, name_of, process_name
 from diagnose.run.start import Route, Started
 from diagnose.run.terminal import Terminal, key_of, makes_signals, set_size
-from diagnose.run.watch import Ended, Gpus, KernelMark, Looked, Message, Rank, Said, Sample, Witness
+from diagnose.run.watch import Ended, Gpus, Interpreter, KernelMark, Looked, Message, Rank, Said, Sample, Witness
 
 CHUNK = 1 << 16
 AT_ONCE = 4096
@@ -62,6 +62,7 @@ class Followed(Struct, eq=False):
     said: list[Said] = []
     hang: Looked | None = None
     kernel_mark: float | None = None
+    python: Interpreter | None = None
 
 
 class Hang(Struct, frozen=True):
@@ -379,6 +380,9 @@ class Follow:
         elif isinstance(message, Sample):
             self.seen.curve.take(message)
             self._progress.saw(message)
+        elif isinstance(message, Interpreter):
+            if self.seen.python is None or (message.of_rank and not self.seen.python.of_rank):
+                self.seen.python = message
         elif isinstance(message, KernelMark):
             self.seen.kernel_mark = message.time
         elif isinstance(message, Gpus):

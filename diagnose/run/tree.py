@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -20,6 +21,7 @@ VARIABLES = (
 """The only variables of other processes that are looked at."""
 RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
+_PYTHON = re.compile(r"python[\d.]*")
 _GET_INFO = 0xC0000000 | (64 << 16) | (0xFF << 8) | 11
 _EXIT = 1 << 3
 """PIDFD_GET_INFO with PIDFD_INFO_EXIT, of Linux 6.15: how a process ended, even after its parent was told."""
@@ -98,6 +100,15 @@ def variables(pid: int) -> dict[str, str]:
         if told and name.decode("ascii", "replace") in VARIABLES:
             found[name.decode()] = value.decode("utf-8", "replace")[:4096]
     return found
+
+
+def interpreter(pid: int) -> str:
+    """The Python that a process runs in, as it was called: `/env/bin/python`, or `python`; empty for another program.
+
+    Not where its link leads: a virtual environment's Python is a link.
+    """
+    called = _read(f"/proc/{pid}/cmdline", 4096).partition(b"\0")[0].decode("utf-8", "replace")
+    return called if _PYTHON.fullmatch(os.path.basename(called)) else ""
 
 
 def rank_of(environ: Mapping[str, str]) -> str:

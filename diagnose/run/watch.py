@@ -103,6 +103,13 @@ class KernelMark(Struct, tag="kernel"):
     time: float
 
 
+class Interpreter(Struct, tag="python"):
+    """A Python that a process of the command runs in, as it was called; whether that process is a rank."""
+
+    called: str
+    of_rank: bool = False
+
+
 class Looked(Struct, tag="looked"):
     """What was found of a hang: a text to show, facts by their names, and stacks as a text."""
 
@@ -121,7 +128,7 @@ class Gpus(Struct, tag="gpus"):
     busy: dict[str, int] = {}
 
 
-Message = Sample | Rank | Ended | Said | Gpus | KernelMark | Looked
+Message = Sample | Rank | Ended | Said | Gpus | KernelMark | Interpreter | Looked
 _DECODER = msgspec.json.Decoder(Message)
 
 
@@ -224,6 +231,7 @@ class Watch:
         self._known: dict[tuple[int, int], _Known] = {}
         self._handles: dict[int, _Known] = {}
         self._groups: dict[str, cgroup.Group] = {}
+        self._interpreters: set[tuple[str, bool]] = set()
         self._before: dict[str, tuple[int, int]] = {}
         self._per_second = tree.ticks_per_second()
         self._cpu_at = 0.0
@@ -337,6 +345,7 @@ class Watch:
                 known.looks += 1
                 known.environ = tree.variables(one.pid) or known.environ
                 self._read_limits(one.pid)
+                self._tell_interpreter(one.pid, bool(known.rank), tell)
         self._find_ranks(found, tell)
         if len(self._known) > 4 * tree.MOST_PROCESSES:
             there = {(one.pid, one.start) for one in found}
@@ -351,6 +360,12 @@ class Watch:
             return
         self._handles[handle] = known
         poll.register(handle, select.POLLIN)
+
+    def _tell_interpreter(self, pid: int, of_rank: bool, tell: Callable[[Message], None]) -> None:
+        called = tree.interpreter(pid)
+        if called and (called, of_rank) not in self._interpreters and len(self._interpreters) < MOST_GROUPS:
+            self._interpreters.add((called, of_rank))
+            tell(Interpreter(called, of_rank))
 
     def _read_limits(self, pid: int) -> None:
         limits = tree.limits(pid)

@@ -312,3 +312,40 @@ def test_any_xid_is_read(code: int, gpu: str, name: str) -> None:
     known = facts(found.facts("x", 2.0))
     assert known[f"kernel.xid.{code}.gpu"] == gpu
     assert known[f"kernel.xid.{code}.process"] == name
+
+
+def test_what_came_after_a_moment_is_told_with_its_processes(tmp_path: Path) -> None:
+    """Kills and faults since the newest message of a moment; what was before it is not."""
+    early = (500, "Memory cgroup out of memory: Killed process 1 (python3) total-vm:1kB, anon-rss:1kB")
+    before = tree(tmp_path / "before", {"/dev/kmsg": ring(early)})
+    mark = kernel.newest(before)
+    after = tree(
+        tmp_path / "after",
+        {
+            "/dev/kmsg": ring(
+                early,
+                (
+                    90,
+                    "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg=/job,task_memcg=/job/7,task=python3,pid=77,uid=0",
+                ),
+                (
+                    90,
+                    "Memory cgroup out of memory: Killed process 77 (python3) total-vm:9kB, anon-rss:3kB, file-rss:1kB",
+                ),
+                (50, "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus"),
+                (40, "NVRM: Xid (PCI:0000:65:00): 31, pid=44, name=python3, Ch 0000000e"),
+            )
+        },
+    )
+
+    assert mark == NOW - 500
+    assert kernel.since(mark, after) == (
+        [kernel.Kill(77, "python3", "cgroup", 4096, "/job/7")],
+        [kernel.Fault("79", "0000:65:00", 0, "<unknown>"), kernel.Fault("31", "0000:65:00", 44, "python3")],
+    )
+
+
+def test_a_log_that_may_not_be_read_has_no_moment(tmp_path: Path) -> None:
+    """Neither the newest message nor what came later."""
+    assert kernel.newest(tree(tmp_path, {})) is None
+    assert kernel.since(0.0, tree(tmp_path, {})) is None

@@ -17,6 +17,7 @@ from diagnose.sources.launch.shell import Problem, Word
 
 ORIGIN = "command line"
 LONGEST = 200
+_SHELLS = ("bash", "sh", "zsh", "dash")
 MOST_SCRIPT = 1 << 20
 """The largest script that sbatch is looked into for."""
 
@@ -107,6 +108,25 @@ def _job(words: Sequence[Word], environ: Mapping[str, str], folder: str) -> Iter
     yield from text(source, environ, folder, named[:LONGEST])
 
 
+def _shell_script(words: Sequence[Word], folder: str) -> str:
+    """The shell script that words start, where it is here: `bash [-x] run.sh`, `./run.sh`."""
+    rest = list(words)
+    if rest and programs.base(rest[0].text) in _SHELLS:
+        rest = rest[1:]
+        while rest and rest[0].text.startswith("-"):
+            if "c" in rest[0].text.lstrip("-") and not rest[0].text.startswith("--"):
+                return ""
+            rest = rest[1:]
+    elif not rest or not rest[0].text.endswith(".sh"):
+        return ""
+    name = rest[0].text if rest else ""
+    return name if name and os.path.isfile(os.path.join(folder, name)) else ""
+
+
+def _told(given: Mapping[str, Word]) -> dict[str, str]:
+    return {name: word.text for name, word in given.items() if word.known}
+
+
 def _problems(problems: Sequence[Problem], origin: str) -> Iterator[Reading]:
     for number, problem in enumerate(problems):
         yield Fact(f"launch.shell.{number}.problem", problem.kind, origin, problem.line)
@@ -158,6 +178,12 @@ def command_words(
     bare = programs.unwrapped(words, given)
     if bare and programs.base(bare[0].text) == "sbatch":
         yield from _job(bare, environ, folder)
+        return
+    shell_script = "" if inside else _shell_script(bare, folder)
+    if shell_script:
+        data = read_bytes(os.path.join(folder, shell_script), MOST_SCRIPT)
+        source = data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
+        yield from text(source, {**environ, **_told(given)}, folder, shell_script[:LONGEST])
         return
     yield from _tasks({}, words, assigned, environ, origin)
     if around.is_around(bare):

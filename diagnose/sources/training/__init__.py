@@ -23,6 +23,8 @@ __all__ = ["read"]
 WHAT = "training configuration"
 DATA = "data"
 SCRIPT = "script"
+_SHELL = (command.ORIGIN, ".sh", ".bash", ".slurm", ".sbatch")
+"""What a command stands in."""
 _ENDINGS = (".yaml", ".yml", ".json")
 MOST_SCRIPT_BYTES = 1 << 20
 MOST_FILES = 32
@@ -92,7 +94,7 @@ class _Training:
         if given.script:
             path = os.path.join(self._folder, given.script)
             self._script = _script(path, given.script)[1]
-            setting = Setting(kinds.UNKNOWN, "script", given.script, command.ORIGIN, 0)
+            setting = Setting(kinds.UNKNOWN, "script", given.script, given.origin, given.arguments.line)
             self._waiting.append(_File(given.script, SCRIPT, Reference(given.script, SCRIPT, setting)))
         self._reads = command.reads(given, self._script)
         for item in given.configs:
@@ -191,7 +193,7 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
     yield Fact(f"{key}.kind", kind or kinds.UNKNOWN, origin)
     if opened.format:
         yield Fact(f"{key}.format", opened.format, origin)
-    by = "user" if setting is None else "command" if setting.file == command.ORIGIN else "setting"
+    by = "user" if setting is None else "command" if setting.file.endswith(_SHELL) else "setting"
     yield Fact(f"{key}.by", by, *place)
     if setting is not None:
         yield Fact(f"{key}.named_by", setting.key[:LONGEST], *place)

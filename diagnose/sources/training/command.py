@@ -34,7 +34,8 @@ class Command(Struct, frozen=True):
 
     `kind` is what it reads (trl, axolotl …, script), `task` what it is told to do, `script` the script that it starts.
     `configs` are the files that it names, `arguments` its own, as a mapping, and
-    `flags` how each of those is written. `contained`: its files are in a container.
+    `flags` how each of those is written. `contained`: its files are in a container. `origin` is the
+    script that it stands in, or `command line`.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Command(Struct, frozen=True):
     arguments: Node = Node({}, 0)
     flags: Mapping[str, str] = {}
     contained: bool = False
+    origin: str = ORIGIN
 
 
 def of(launched: Mapping[str, Fact]) -> Command | None:
@@ -71,6 +73,7 @@ def of(launched: Mapping[str, Fact]) -> Command | None:
             if name.startswith("training.argument.") and name.endswith(".key")
         },
         contained is not None and contained.value is True,
+        kind.origin,
     )
 
 
@@ -166,7 +169,7 @@ def alone(command: Command, read_into: Reads | None) -> Parsed | None:
     if kind != "llamafactory":
         kind = "trl" if read_into is None or read_into.owner.startswith("trl.") else "trainer"
         read_into = read_into or Reads(UNKNOWN, {})
-    parsed = kinds.read(node, ORIGIN, kind, read_into)
+    parsed = kinds.read(node, command.origin, kind, read_into)
     return Parsed(parsed.settings, tuple(_as_written(fact, command) for fact in parsed.facts), parsed.refers)
 
 
@@ -181,13 +184,15 @@ def over(command: Command, mapping: Node, file: str, kind: str, read_into: Reads
     _overlay(mapping, command.arguments, "", changed)
     parsed = kinds.read(mapping, file, kind, read_into)
     settings = tuple(
-        replace(item, file=ORIGIN, line=changed[item.key][0], column=changed[item.key][1])
+        replace(item, file=command.origin, line=changed[item.key][0], column=changed[item.key][1])
         if item.key in changed
         else item
         for item in parsed.settings
     )
     facts = tuple(
-        _as_written(replace(fact, origin=ORIGIN, line=changed[fact.key][0], column=changed[fact.key][1]), command)
+        _as_written(
+            replace(fact, origin=command.origin, line=changed[fact.key][0], column=changed[fact.key][1]), command
+        )
         if fact.key in changed
         else fact
         for fact in parsed.facts

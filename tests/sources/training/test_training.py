@@ -179,3 +179,13 @@ def test_what_is_no_training_is_not_made_one(tmp_path: Path) -> None:
     """`trl env`, `python -c`, and other programs."""
     for words in (("trl", "env"), ("python", "-c", "1"), ("make", "all"), ("python", "-m", "http server")):
         assert "training.command" not in command(tmp_path, *words)
+
+
+@pytest.mark.parametrize("words", [("bash", "run.sh"), ("bash", "-x", "run.sh"), ("./run.sh",), ("sbatch", "run.sh")])
+def test_a_shell_script_s_training_has_its_places_there(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """The last training in it, with the line of each argument."""
+    (tmp_path / "run.sh").write_text(
+        "#!/bin/bash\npython prepare.py\nLR=1e-4\npython train.py \\\n  --learning_rate $LR\n"
+    )
+    rate = command(tmp_path, *words)["training.learning_rate"]
+    assert (rate.value, rate.origin.removeprefix("./"), rate.line) == (1e-4, "run.sh", 5)

@@ -156,6 +156,7 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.axolotl.*", "text", "a setting of an Axolotl configuration, dots as underscores: sample_packing, trl_beta; `unset` for what is absent. Or the first setting of a group that is on: attention_flag, fused_loss, lora_kernel, liger_key, quantized_by, streams_by, evaluates_by"),
         ("training.axolotl.dataset.*.*", "text", "a setting of one entry of datasets, pretraining_dataset or test_datasets: type, chat_template"),
         ("training.llamafactory.*", "text", "a setting of a LLaMA-Factory configuration: stage, template, quantization_bit; `unset` for what is absent; evaluates_by: the setting that asks for an evaluation"),
+        ("training.llamafactory.v1.*", "text", "a setting of the new form (USE_V1), dots as underscores; nameless: the first plugin without a name"),
         ("training.llamafactory.template_nearest", "text", "the template of LLaMA-Factory's with the most similar name, where it has none of this name"),
         ("training.llamafactory.template_of_model", "text", "the template that LLaMA-Factory's list of models has for the model, where another one is named"),
         ("training.axolotl.saves_between_evaluations", "text", "true where save_steps is no multiple of eval_steps, and early stopping is asked for"),

@@ -32,6 +32,11 @@ def llamafactory(config: dict[str, Any]) -> None:
     import transformers.training_args as training_args
     from llamafactory.hparams import parser
 
+    if "model" in config:
+        from llamafactory.v1.config import get_args
+
+        get_args(dict(config))
+        return
     for module in (training_args, parser):
         module.is_torch_bf16_gpu_available = lambda: True
     parser._check_extra_dependencies = lambda *_, **__: None

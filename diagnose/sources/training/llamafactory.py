@@ -403,6 +403,14 @@ _V1_COMMON: dict[str, Meaning] = {
 }
 
 
+_V1_PLUGINS = (*_V1_PARTS, "lr_scheduler_config")
+
+
+def _is_nameless(item: Setting) -> bool:
+    """Whether a plugin's mapping does not say which plugin it is."""
+    return isinstance(item.value, dict) and "name" not in item.value
+
+
 def _read_v1(document: Node, file: str) -> Parsed:
     """The new form: plugins under `peft_config`, `dist_config` … by their `name`."""
     items = tuple(with_numbers(settings(document, V1, file)))
@@ -422,6 +430,9 @@ def _read_v1(document: Node, file: str) -> Parsed:
     if export := _on(by_key, "peft_config.export_dir"):
         facts.append(told("training.task", "merge", export))
     facts += meant(by_key.values(), _V1_COMMON)
+    facts += own_facts(by_key.items(), f"{HEAD}.v1", ("max_steps",))
+    if nameless := [by_key[part] for part in _V1_PLUGINS if part in by_key and _is_nameless(by_key[part])]:
+        facts.append(told(f"{HEAD}.v1.nameless", nameless[0].key, nameless[0]))
     if (targets := by_key.get("peft_config.target_modules")) and named == "lora":
         value = read_as("list" if isinstance(targets.value, list) else "text", targets.value)
         facts.append(told("training.lora.targets", "all-linear" if value == "all" else str(value), targets))

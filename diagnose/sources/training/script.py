@@ -129,6 +129,7 @@ class _Reader:
         self._defined = {node.name: node for node in text.classes}
         self._parts: list[Parsed] = []
         self._model = False
+        self._told: set[str] = set()
         self._datasets = 0
         self._tokens: list[tuple[str, Setting]] = []
         self._configured: list[tuple[Call, Node, bool]] = []
@@ -196,15 +197,21 @@ class _Reader:
         reads = Reads(owner, {} if itself else None, itself)
         self._open(call, node, owner, itself)
         if owner.startswith("peft."):
-            self._parts.append(peft.inside(node, self._file, "", owner))
+            self._configure("adapter", peft.inside(node, self._file, "", owner))
         elif owner.startswith("trl."):
             self._configured += [(call, node, itself)] if owner in classes.trainers() else []
-            self._parts.append(trl.read(node, self._file, reads))
+            self._configure("trainer" if owner in classes.trainers() else owner, trl.read(node, self._file, reads))
         elif owner in (classes.TRAINER, classes.SEQ2SEQ):
             self._configured.append((call, node, itself))
-            self._parts.append(trainer.read(node, self._file, reads))
+            self._configure("trainer", trainer.read(node, self._file, reads))
         else:
-            self._parts.append(quantization.inside(node, self._file, "", owner))
+            self._configure("quantization", quantization.inside(node, self._file, "", owner))
+
+    def _configure(self, what: str, parsed: Parsed) -> None:
+        """One of the things that a training has one of: of several in a script the first tells what holds, none a mixture."""
+        first = what not in self._told
+        self._told.add(what)
+        self._parts.append(parsed if first else Parsed(parsed.settings, (), parsed.refers))
 
     def _computed(self) -> None:
         """Which arguments of the trainer are computed, where all that are given are seen: the others have their defaults."""
@@ -351,6 +358,8 @@ class _Reader:
             self._parts.append(Parsed((), (told("training.model", model.value, model),)))
         given = [keyword for keyword in call.node.keywords if keyword.arg in ("eval_dataset", "eval_datasets")]
         none = bool(given) and isinstance(given[0].value, ast.Constant) and given[0].value.value is None
+        if given and isinstance(given[0].value, (ast.IfExp, ast.BoolOp)):
+            return
         if given and not none:
             self._tell("training.eval_data", True, "eval_dataset", given[0])
         elif none or (literals.is_whole(call) and call.node.keywords and len(call.node.args) < 4):

@@ -211,3 +211,13 @@ def test_computed_arguments_have_their_names() -> None:
     found = {item.key: item for item in read("SFTConfig('o', learning_rte=args.lr)").parsed.settings}
     assert found["learning_rte"].owner == "trl.SFTConfig"
     assert found["learning_rte"].line == 1
+
+
+def test_of_two_configurations_none_is_made_a_mixture() -> None:
+    """A script that trains in two ways tells what holds for the first; the names of both are looked at."""
+    found = read(
+        "SFTConfig('o', packing=True, learning_rate=1e-4)\nDPOConfig('o', beta=0.1, learning_rate=1e-6, seed=1)"
+    )
+    assert values(found.parsed)["training.learning_rate"] == 1e-4
+    assert not {"training.beta", "training.seed"} & set(values(found.parsed))
+    assert owners(found.parsed)["beta"] == "trl.DPOConfig"

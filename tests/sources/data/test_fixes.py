@@ -55,7 +55,7 @@ FAULTS: dict[str, tuple[Any, list[Any]]] = {
     "data-roles-of-sharegpt": (TRL, [{"conversations": [{"from": "human", "value": f"{n}"}, {"from": "gpt", "value": "a"}]} for n in N]),
     "data-conversation-empty": (TRL, [*chats(), {"messages": []}]),
     "data-conversation-missing": (TRL, [*chats(), {"messages": None}]),
-    "data-conversation-is-text": (TRL, [*chats(), {"messages": json.dumps(chats(30)[25]["messages"])}]),
+    "data-conversation-is-text": (TRL, [{"messages": json.dumps(row["messages"])} for row in chats()]),
     "data-messages-no-objects": (TRL, [*chats(), {"messages": ["q", "a"]}]),
     "data-messages-without-content": (TRL, [*chats(), {"messages": [user("q"), answer(None)]}]),
     "data-content-is-no-text": (TRL, [*chats(), {"messages": [user("q"), answer(7)]}]),

@@ -89,7 +89,7 @@ def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
         ('{"messages": "a\tb"}', "data-raw-control-characters"),
         ({"messages": []}, "data-conversation-empty"),
         ({"messages": None}, "data-conversation-missing"),
-        ({"messages": "[]"}, "data-conversation-is-text"),
+        ({"messages": "[]"}, "data-types-differ"),
         ({"messages": [user("q"), answer(" ")]}, "data-answers-empty"),
         ({"messages": [user("q"), {"role": "bot2", "content": "x"}]}, "data-roles-unknown"),
         ({"messages": [{"role": "human", "content": "q"}, {"role": "gpt", "content": "a"}]}, "data-roles-of-sharegpt"),

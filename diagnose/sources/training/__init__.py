@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -31,6 +32,8 @@ MOST_FILES = 32
 """How many files are read, those that others refer to among them."""
 _RANK = {"command": 0, "accelerate": 3, "fsdp": 4, "deepspeed": 5, "peft": 2, "quantization": 2, "script": 1}
 """Whose word counts, where two say a thing: the command's, the trainer's own (1), the launcher's, then the backend's."""
+_INTERPOLATION = re.compile(r"\$\{[a-z][\w.]*[}:]")
+"""How Hydra and OmegaConf name another key; variables of a shell are in capitals."""
 _RESOLVING = ("llamafactory", "torchtune")
 """Kinds that are read through OmegaConf, which puts values for ${…}."""
 
@@ -215,8 +218,12 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
 
 
 def _placeholder(parsed: Parsed, kind: str, key: str) -> Iterator[Reading]:
-    """The first value that somebody has yet to fill in."""
+    """The first value that somebody has yet to fill in; none where a program of one's own may put values there itself."""
+    if kind == kinds.UNKNOWN:
+        return
     for item in documents.placeholders(parsed.settings, kind in _RESOLVING):
+        if kind in kinds.BY_CLASS and _INTERPOLATION.search(str(item.value)):
+            continue
         place = (item.file, item.line, item.column, item.key)
         yield Fact(f"{key}.placeholder", str(item.value)[:LONGEST], *place)
         return

@@ -65,6 +65,13 @@ def test_a_placeholder_is_told_and_no_value(tmp_path: Path) -> None:
     assert "training.output" not in found
 
 
+@pytest.mark.parametrize("text", ["output_dir: ${paths.out}\nnum_train_epochs: 1\n", "mine: ${X}\nother: 1\n"])
+def test_what_a_program_of_ones_own_may_fill_in_is_no_placeholder(tmp_path: Path, text: str) -> None:
+    """Hydra's interpolation names another key; of a file of unknown kind nobody knows who reads it."""
+    (tmp_path / "t.yaml").write_text(text)
+    assert "training.file.0.placeholder" not in read(tmp_path, "t.yaml")
+
+
 def test_a_file_of_another_kind_than_wanted_is_told(tmp_path: Path) -> None:
     """accelerate's YAML where DeepSpeed's JSON is wanted."""
     (tmp_path / "t.yaml").write_text("output_dir: o\nnum_train_epochs: 1\ndeepspeed: a.yaml\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from diagnose.model import Unchecked
 from diagnose.sources import training
@@ -196,3 +198,16 @@ def test_a_shell_script_s_training_has_its_places_there(tmp_path: Path, words: t
     )
     rate = command(tmp_path, *words)["training.learning_rate"]
     assert (rate.value, rate.origin.removeprefix("./"), rate.line) == (1e-4, "run.sh", 5)
+
+
+_WORDS = st.sampled_from(
+    ["python", "trl", "sft", "axolotl", "train", "tune", "run", "llamafactory-cli", "torchrun", "accelerate", "launch", "bash", "-c",
+     "-m", "--config", "x.yaml", "x.py", "a=1", "a.b.c=[1,2]", "--bf16", "--learning_rate", "1e-5", "--lora_target_modules", "{", '{"a": [1]}',
+     "[", "--", "--no_x", "--=", "=", "", "--nproc_per_node", "2", "recipe", "--fsdp", "full_shard", "--deepspeed", "{}", "\u2014x", "$X", "'"]
+)  # fmt: skip
+
+
+@given(st.lists(_WORDS, max_size=10))
+def test_no_command_raises(words: list[str]) -> None:
+    """Whatever words stand in it, it is read or passed over."""
+    command(Path("/nowhere"), *words)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REAL := .venv-real
 
-.PHONY: demo test test-slow test-real engines models environments lint bench compat schema clean
+.PHONY: demo test test-slow test-real engines training models environments lint bench compat schema clean
 
 demo: $(STAMP)            ## diagnose the bundled example log
 	$(BIN)/llmdoctor diagnose docs/examples/kv-cache.log --fail-on never
@@ -22,6 +22,9 @@ test-real: $(REAL)/.installed    ## against torch, transformers and, if LLMDOCTO
 engines: $(STAMP)         ## read the tables in dataset/engines anew out of the engines' packages
 	$(BIN)/python dataset/engines/refresh.py
 
+training: $(STAMP)        ## read the tables in dataset/training anew out of the frameworks' packages
+	$(BIN)/python dataset/training/refresh.py
+
 models: $(REAL)/.installed       ## make the tiny models in tests/models/folders again
 	$(REAL)/bin/python -m tests.models.build
 
@@ -32,6 +35,8 @@ bench: $(STAMP)           ## start-up, throughput and check, as ratios
 	$(BIN)/python tests/benchmarks/run.py
 	$(BIN)/python tests/benchmarks/check.py
 	$(BIN)/python tests/benchmarks/model.py
+	$(BIN)/python tests/benchmarks/data.py
+	$(BIN)/python tests/benchmarks/run_overhead.py
 
 environments: $(STAMP)    ## check environments built of real wheels, healthy and broken ones
 	$(BIN)/python tests/environments/build.py

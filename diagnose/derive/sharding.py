@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from diagnose.derive.known import Known
+from diagnose.derive.tuning_lora import rows_of
 from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training.given import number as as_number
@@ -241,7 +242,12 @@ def _precision(known: Known) -> None:
                 known.add("zero.precision_differs", kind)
                 known.add("zero.precision_trainer", "bf16" if bf16 else "fp16" if fp16 else "neither")
                 break
-    theirs = known.text("accelerate.mixed_precision").lower()
+    told = known.text("launch.arg.mixed_precision").lower()
+    if told:
+        known.add("accelerate.mixed_precision", told)
+    elif known.text("accelerate.mixed_precision_flag"):
+        known.add("accelerate.precision_flag_read", True)
+    theirs = told or known.text("accelerate.mixed_precision").lower()
     if theirs not in ("bf16", "fp16"):
         return
     if (bf16 and theirs == "fp16") or (fp16 and theirs == "bf16"):
@@ -365,9 +371,12 @@ def _fsdp(known: Known) -> None:
 
 def _fsdp_of_accelerate(known: Known, version: int) -> None:
     """accelerate's own checks and defaults: cpu_ram_efficient_loading is on, and no layer is wrapped, unless told otherwise."""
-    if known.value("fsdp.sync_states") is False and known.value("fsdp.ram_efficient") is not False:
+    loading = known.value("fsdp.sync_states") is False and known.value("fsdp.ram_efficient") is not False
+    if loading and not any(
+        known.text(f"launch.arg.fsdp_{name}") for name in ("sync_module_states", "cpu_ram_efficient_loading")
+    ):
         known.add("fsdp.sync_refused", True)
-    policy = known.text("fsdp.wrap_policy")
+    policy = known.text("launch.arg.fsdp_auto_wrap_policy").upper() or known.text("fsdp.wrap_policy")
     if known.text("training.method") in ("", "full"):  # with adapters the Trainer sets a policy of its own
         if policy in ("", "NO_WRAP"):
             known.add("fsdp.unwrapped", True)
@@ -422,6 +431,8 @@ def _accelerate(known: Known) -> None:
             known.add("accelerate.uneven", True)
     if kind and nodes and nodes > 1 and kind not in ("NO", "MULTI_CPU", "XLA", "TPU"):
         _meeting(known, kind)
+    if known.yes("accelerate.gpus_number") and not known.text("launch.arg.gpu_ids"):
+        known.add("accelerate.gpus_read", True)
     told = known.value("accelerate.processes") is not None or known.value("deploy.processes_all") is not None
     if known.text("deploy.launcher") == "accelerate" and kind and kind != "NO" and not told:
         known.add("accelerate.processes_missing", True)
@@ -430,14 +441,15 @@ def _accelerate(known: Known) -> None:
 
 def _meeting(known: Known, kind: str) -> None:
     """Whether the machines find each other: an address of the first one, and a hostfile for DeepSpeed's own launcher."""
-    address = (
+    address = known.text("launch.arg.main_process_ip") or (
         known.text("deploy.rendezvous").rpartition(":")[0]
         or known.text("deploy.rendezvous")
         or known.text("accelerate.address")
     )
-    launcher = known.text("accelerate.multinode") or "pdsh"
+    named = "deepspeed_multinode_launcher"
+    launcher = known.text(f"launch.arg.{named}") or known.text("accelerate.multinode") or "pdsh"
     if kind == "DEEPSPEED" and launcher not in ("standard", "nossh"):
-        if not known.text("accelerate.hostfile") and not known.text("deploy.hostfile"):
+        if not known.text("accelerate.hostfile") and not known.text("launch.arg.deepspeed_hostfile"):
             known.add("accelerate.no_hostfile", True)
         return
     if not address:
@@ -484,9 +496,27 @@ def _models(known: Known) -> None:
             known.add("zero.with_device_map", device_map)
         elif spread and (world(known) or 1) > 1:
             known.add("training.device_map_spread", device_map)
+    _layer_classes(known)
     quantized = known.text("training.quantization")
     if known.whole("zero.stage") == 3 and quantized in ("4bit", "8bit"):
         known.add("zero.quantized_base", quantized)
+
+
+def _layer_classes(known: Known) -> None:
+    """Layer classes that are named and that the model has not, and those that transformers would take by itself."""
+    asked = {"fsdp.wrap_classes": "fsdp.class_missing", "zero.moe_classes": "zero.moe_class_missing"}
+    if known.yes("model.remote_code") or not any(known.text(name) for name in asked):
+        return
+    rows = rows_of(known)
+    has = {name for row in rows for name in row.get("classes", ())}
+    for name, told in asked.items():
+        if has and not known.yes("fsdp.classes_unread"):
+            missing = [part.strip() for part in known.text(name).split(",") if part.strip() and part.strip() not in has]
+            if missing:
+                known.add(told, missing[0])
+    whole = sorted({part for row in rows for part in row.get("unsplit", ()) if part in has})
+    if whole and known.text("fsdp.class_missing"):
+        known.add("fsdp.class_right", ",".join(whole))
 
 
 def _given(known: Known, key: str) -> str:

@@ -272,6 +272,34 @@ def test_sizes_of_a_mesh(sizes: dict[str, int], fault: str | None, differs: bool
     assert (fault is None) is ("accelerate.mesh_fault" not in found)
 
 
+@pytest.mark.parametrize(
+    ("kind", "classes", "missing"),
+    [
+        ("qwen2", "Qwen2DecoderLayer", None),
+        ("qwen2", "Qwen2DecoderLayer, LlamaDecoderLayer", "LlamaDecoderLayer"),
+        ("gemma3", "Gemma3DecoderLayer,SiglipEncoderLayer", None),
+        ("of-nobody", "LlamaDecoderLayer", None),
+    ],
+)
+def test_layer_classes_of_the_model(kind: str, classes: str, missing: str | None) -> None:
+    """Compared with the classes of transformers' own model; of code of its own, and of unknown types, nothing is said."""
+    found = told(FSDP, fsdp__wrap_classes=classes, model__type=kind)
+    assert found.get("fsdp.class_missing") == missing
+    assert "fsdp.class_missing" not in told(FSDP, fsdp__wrap_classes=classes, model__type=kind, model__remote_code=True)
+    if missing:
+        assert found["fsdp.class_right"] == "Qwen2DecoderLayer"
+
+
+def test_the_command_goes_before_the_file() -> None:
+    """A flag of accelerate launch is read in place of the file's value."""
+    flag = {"accelerate.distributed": "MULTI_GPU", "accelerate.mixed_precision_flag": "no"}
+    assert told(flag)["accelerate.precision_flag_read"] is True
+    assert "accelerate.precision_flag_read" not in told(flag, launch__arg__mixed_precision="bf16")
+    sync = FSDP | {"fsdp.sync_states": False}
+    assert "fsdp.sync_refused" in told(sync)
+    assert "fsdp.sync_refused" not in told(sync, launch__arg__fsdp_sync_module_states="true")
+
+
 _NAMES = [
     "zero.file", "zero.stage", "zero.batch", "zero.train_batch", "zero.accumulation", "zero.betas", "zero.optimizer",
     "training.framework", "training.batch", "training.processes", "fsdp.by", "fsdp.version", "fsdp.reshard",

@@ -347,14 +347,20 @@ def _deepspeed(split: _Split, environ: Mapping[str, str], folder: str, origin: s
             yield Fact("deploy.include_and_count", True, origin, include.line)
     hostfile = _option(split, "hostfile", "H")
     if hostfile is not None:
-        yield from _hostfile(hostfile, folder, origin)
+        counted = any(
+            _option(split, name) is not None for name in ("num-gpus", "num-nodes", "include", "i", "exclude", "e")
+        )
+        yield from _hostfile(hostfile, folder, origin, every=not counted)
     yield from _count("deploy.nodes", _option(split, "num-nodes"), origin)
     port = _option(split, "master-port")
     yield Fact("deploy.master_port", _number(port) or 29500, origin, port.line if port else 0)
 
 
-def _hostfile(word: Word, folder: str, origin: str) -> Iterator[Reading]:
-    """Lines `host slots=N`. A file that is not there is passed over by DeepSpeed: it then uses this machine alone."""
+def _hostfile(word: Word, folder: str, origin: str, every: bool = False) -> Iterator[Reading]:
+    """Lines `host slots=N`. A file that is not there is passed over by DeepSpeed: it then uses this machine alone.
+
+    `every`: no other option leaves out machines or GPUs, so that its slots are the processes.
+    """
     data = read_bytes(os.path.join(folder, word.text), 1 << 20)
     if isinstance(data, Loaded):
         if data.missing:
@@ -369,6 +375,9 @@ def _hostfile(word: Word, folder: str, origin: str) -> Iterator[Reading]:
     bad = next((line for line in hosts if not re.fullmatch(r"\S+\s+slots=\d+\s*", line)), None)
     if bad is not None:
         yield Fact("deploy.hostfile_line", bad[:LONGEST], origin, word.line)
+    elif hosts and every:
+        slots = sum(int(line.rpartition("=")[2][:6]) for line in hosts)
+        yield Fact("deploy.processes_all", slots, origin, word.line)
 
 
 def _mpi(split: _Split, origin: str, line: int) -> Iterator[Reading]:

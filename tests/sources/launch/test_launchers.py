@@ -200,3 +200,14 @@ def test_no_words_break_the_reader(name: str, words: list[str]) -> None:
 def test_only_known_launchers_are_taken_for_one(words: list[str]) -> None:
     """An unknown program is none."""
     assert not launchers.is_launcher(shell.words_of(["python", "train.py", *words]))
+
+
+def test_the_slots_of_a_hostfile_are_the_processes(tmp_path: Path) -> None:
+    """All of them, unless another option leaves some out or a line is not understood."""
+    (tmp_path / "hosts").write_text("a slots=4\nb slots=8  # the larger one\n")
+    found = told("deepspeed --hostfile hosts train.py", str(tmp_path))
+    assert values(found, "deploy.nodes", "deploy.processes_all") == [2, 12]
+    for option in ("--num_gpus 2", "--include a:0", "--exclude b"):
+        assert "deploy.processes_all" not in told(f"deepspeed --hostfile hosts {option} train.py", str(tmp_path))
+    (tmp_path / "hosts").write_text("a slots=4\nb\n")
+    assert "deploy.processes_all" not in told("deepspeed --hostfile hosts train.py", str(tmp_path))

@@ -71,6 +71,9 @@ class _Training:
     def read(self) -> Iterator[Reading]:
         if self._command is not None:
             self._of_command(self._command)
+            inside = self._command.script or next((item.path for item in self._command.configs), "")
+            if self._command.contained and inside:
+                yield Unchecked("the training's settings", f"{inside[:LONGEST]} is a file in the container")
         if self._accelerate is not None:
             fact = self._accelerate
             setting = Setting(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.model import Unchecked
-from diagnose.sources import training
-from tests.sources.training.reading import command, owner_of, read
+from diagnose.sources import launch, training
+from tests.sources.training.reading import command, named, owner_of, read
 
 SFT = "model_name_or_path: org/m\noutput_dir: out\npacking: true\nlearning_rate: 2.0e-5\nlora_r: 8\n"
 
@@ -211,3 +211,12 @@ _WORDS = st.sampled_from(
 def test_no_command_raises(words: list[str]) -> None:
     """Whatever words stand in it, it is read or passed over."""
     command(Path("/nowhere"), *words)
+
+
+def test_files_in_a_container_are_not_looked_for(tmp_path: Path) -> None:
+    """The arguments are settings all the same."""
+    launched = named(list(launch.read(["docker", "run", "--gpus", "all", "pytorch/pytorch", "python", "train.py", "--bf16"], [], {}, str(tmp_path))))  # fmt: skip
+    readings = list(training.read([], {}, str(tmp_path), launched))
+    assert [item.what for item in readings if isinstance(item, Unchecked)] == ["the training's settings"]
+    assert named(readings)["training.bf16"].value is True
+    assert "training.file.0.path" not in named(readings)

@@ -35,6 +35,8 @@ QUIET_GOOD, QUIET_BAD, LONGEST = 0.05, 0.4, 3.0
 end, after a bad one, and at most."""
 FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 MOST_TEXTS = 64
+SUSPENDED = 30.0
+"""A pause of our own so long is not counted as a hang of the command."""
 
 
 class Passed(Struct, frozen=True):
@@ -105,7 +107,8 @@ class Follow:
             _Pipe(route, Line(), stat.S_ISREG(os.fstat(route.target).st_mode), _poll_of(route.target))
             for route in started.routes
         ]
-        self._terminal = Terminal(0 if started.typed else next((r.target for r in started.routes if r.terminal), 0))
+        shown = next((route.target for route in started.routes if route.terminal), 0)
+        self._terminal = Terminal(0 if started.typed else shown)
         self._keys = b""
         self._typing = started.typed
         self._witnesses: list[Witness] = []
@@ -113,6 +116,7 @@ class Follow:
         self._reporter: Witness | None = None
         self._reported = False
         self._kill_at = 0.0
+        self._ticked = 0.0
         self._last_output = began
         self.left_open: list[Route] = []
         """Streams that others still hold when the command has ended."""
@@ -302,6 +306,7 @@ class Follow:
         self._stop_ourselves()
 
     def _stop_ourselves(self) -> None:
+        """Stop with the command until our shell goes on; that time is no hang."""
         raw = self._terminal.raw
         self._terminal.give_back()
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -310,6 +315,7 @@ class Follow:
             self._typing = self._terminal.raw
         self._resize()
         self._send(signal.SIGCONT, True)
+        self._progress.at = self._now()
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
@@ -320,7 +326,8 @@ class Follow:
         elif number == signal.SIGWINCH:
             self._resize()
         elif number == signal.SIGTSTP:
-            self._send(signal.SIGTSTP, True)
+            if not (self._started.in_group and not arrived.by_process):
+                self._send(signal.SIGTSTP, True)
             if _has_shell():
                 self._stop_ourselves()
         elif number == signal.SIGCONT:
@@ -334,14 +341,15 @@ class Follow:
             sender = arrived.sender if arrived.by_process else 0
             if len(self.seen.passed) < MOST_TEXTS:
                 self.seen.passed.append(Passed(name_of(number), process_name(sender), sender, round(self._now(), 3)))
-            self._send(number, number in FROM_TERMINAL and not arrived.by_process)
+            if arrived.by_process or not self._started.in_group:  # else it has had it, as all of our group
+                self._send(number, number in FROM_TERMINAL and not arrived.by_process)
 
     def _send(self, number: int, to_group: bool) -> None:
         """To the command; to its whole group what a terminal sends to a group."""
         if self.seen.status is not None:
             return
         try:
-            (os.killpg if to_group else os.kill)(self._started.pid, number)
+            (os.killpg if to_group and not self._started.in_group else os.kill)(self._started.pid, number)
         except (ProcessLookupError, PermissionError):
             pass
 
@@ -402,6 +410,9 @@ class Follow:
     def _tick(self) -> None:
         """What is due: a hang to be looked into, a command to be ended."""
         now = self._now()
+        if now - self._ticked > SUSPENDED:  # a scheduler stopped all of us, or the machine was busy beyond measure
+            self._progress.at += now - self._ticked
+        self._ticked = now
         if self._kill_at and now >= self._kill_at:
             self._kill_all()
             self._kill_at = now + 1.0

@@ -1,4 +1,10 @@
-"""Starts the command as a shell would: streams that are terminals stay terminals, others stay apart, and signals mean the same."""
+"""Starts the command as a shell would: streams that are terminals stay terminals, others stay apart, and signals mean the same.
+
+Where both input and output are our terminal, the command gets a terminal and a session of its own, and we hand keys through.
+In a pipeline (`… | tee log`) keys may be meant for others: there it stays in our process group and keeps our terminal as its
+input; a terminal without a session stands for those of its outputs that are one. Without any terminal it gets a process group
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +35,19 @@ class Streams(Struct, frozen=True):
     together: bool
 
     @property
-    def on_terminal(self) -> bool:
-        """Whether any of them is a terminal."""
-        return any(self.terminal)
+    def has_keys(self) -> bool:
+        """Whether what is typed is for the command, and nobody else in a pipeline reads it."""
+        return self.terminal[0] and self.terminal[1]
+
+    @property
+    def shows(self) -> bool:
+        """Whether something is shown on a terminal."""
+        return self.terminal[1] or self.terminal[2]
+
+    @property
+    def in_group(self) -> bool:
+        """Whether the command stays in our process group: what the terminal sends to the group reaches it by itself."""
+        return any(self.terminal) and not self.has_keys
 
 
 class Route(Struct, frozen=True):
@@ -45,13 +61,14 @@ class Route(Struct, frozen=True):
 class Started(Struct, frozen=True):
     """A command that runs: its process (also its group), its streams, and its terminal (-1: none).
 
-    `typed` says that our standard input is a terminal, whose keys are handed on.
+    `typed` says that our standard input is a terminal, whose keys are handed on; `in_group` that it is in our process group.
     """
 
     pid: int
     routes: tuple[Route, ...]
     master: int = -1
     typed: bool = False
+    in_group: bool = False
 
 
 class StartError(Exception):
@@ -113,12 +130,12 @@ def path_of(command: str, path: str | None) -> str:
 def start(
     file: str, command: Sequence[str], ours: Streams, mask: set[int | signal.Signals], interrupts_ignored: bool
 ) -> Started:
-    """Start the command in a process group of its own. Raises StartError with a sentence if the system refuses it.
+    """Start the command. Raises StartError with a sentence if the system refuses it.
 
     `mask` are the signals that were blocked before we took them; `interrupts_ignored` whether we were started with SIGINT
     ignored, as what a script puts into the background is.
     """
-    master, slave = _terminal(ours) if ours.on_terminal else (-1, -1)
+    master, slave = _terminal(ours) if ours.shows else (-1, -1)
     output = errors = (-1, -1)
     if not ours.closed[1] and not ours.terminal[1]:
         output = os.pipe()
@@ -134,7 +151,7 @@ def start(
             _end(ours, 1, slave, output[1]),
             _end(ours, 2, slave, errors[1]),
         )
-        _become(file, command, inside, slave, told[1], mask, interrupts_ignored)
+        _become(file, command, inside, ours, slave, told[1], mask, interrupts_ignored)
     for handle in {slave, output[1], errors[1], told[1]} - {-1}:
         os.close(handle)
     refused = _refused(told[0])
@@ -146,19 +163,21 @@ def start(
     routes = [Route(output[0], 1)] if output[0] >= 0 else []
     routes += [Route(errors[0], 2)] if errors[0] >= 0 and errors != output else []
     if master >= 0:
-        shown = next(handle for handle in (1, 2, 0) if ours.terminal[handle])
+        shown = next(handle for handle in (1, 2) if ours.terminal[handle])
         routes.append(Route(master, shown, True))
     for route in routes:
         os.set_blocking(route.source, False)
-    return Started(pid, tuple(routes), master, ours.terminal[0])
+    return Started(pid, tuple(routes), master, ours.has_keys, ours.in_group)
 
 
 def _terminal(ours: Streams) -> tuple[int, int]:
     """A terminal for the command, set and sized like ours; the ends that we and it hold."""
-    mine = Terminal(ours.terminal.index(True))
+    mine = Terminal(1 if ours.terminal[1] else 2)
     master, slave = os.openpty()
     settings = mine.settings()
     if settings is not None:
+        if not ours.has_keys:  # ours is not raw then, and does itself what is done to output
+            settings[1] &= ~termios.OPOST
         try:
             termios.tcsetattr(slave, termios.TCSANOW, settings)
         except (OSError, termios.error):
@@ -171,6 +190,8 @@ def _end(ours: Streams, handle: int, slave: int, pipe: int) -> int:
     """What becomes the command's stream: the terminal, a pipe, our own (-1), or nothing (-2)."""
     if ours.closed[handle]:
         return -2
+    if handle == 0:
+        return slave if ours.has_keys else -1
     return slave if ours.terminal[handle] else pipe
 
 
@@ -178,6 +199,7 @@ def _become(
     file: str,
     command: Sequence[str],
     inside: tuple[int, int, int],
+    ours: Streams,
     slave: int,
     told: int,
     mask: set[int | signal.Signals],
@@ -186,10 +208,10 @@ def _become(
     """In the child: take the streams, and become the command. Never returns."""
     number = errno.EINVAL
     try:
-        if slave >= 0:
+        if ours.has_keys:
             os.setsid()
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-        else:
+        elif not ours.in_group:
             os.setpgid(0, 0)
         kept = [
             os.dup(handle) if handle >= 0 else handle for handle in inside

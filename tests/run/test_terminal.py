@@ -209,6 +209,41 @@ def test_errors_that_go_elsewhere_still_do(screen: list[Screen], environ: dict[s
     assert (tmp_path / "errors").read_text() == "error\n"
 
 
+def test_in_a_pipeline_keys_and_ctrl_c_are_as_ever(
+    screen: list[Screen], environ: dict[str, str], tmp_path: Path
+) -> None:
+    """`… | cat`: input and errors are the terminal, output is none, Ctrl-C comes once, and lines begin at the left."""
+    program = tmp_path / "program.py"
+    program.write_text("""
+import os, signal, sys
+said = []
+signal.signal(signal.SIGINT, lambda *_: said.append("interrupt"))
+print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True)
+print("errors too", file=sys.stderr, flush=True)
+print("hello", input(), flush=True)
+input()
+print(said, flush=True)
+sys.exit(3)
+""")
+    script = tmp_path / "shell"
+    words = " ".join(f"'{word}'" for word in command(sys.executable, str(program)))
+    script.write_text(f"{words} | (trap '' INT; exec cat); echo code ${{PIPESTATUS[0]}}\n")
+    screen.append(Screen(["/bin/bash", str(script)], environ, tmp_path))
+    one = screen[0]
+    one.wait_for("True False True")
+    one.wait_for("errors too")
+    one.type(b"world\n")
+    one.wait_for("hello world")
+    one.type(b"\x03")
+    one.wait_for("^C")
+    one.type(b"\n")
+    one.wait_for("['interrupt']")
+    one.wait_for("code 3")
+
+    assert one.seen.count(b"\n") == one.seen.count(b"\r\n")
+    assert b"\r\r" not in one.seen
+
+
 def test_output_that_is_piped_is_no_terminal(environ: dict[str, str], tmp_path: Path) -> None:
     """As without us, so that no colours and bars go into files."""
     ran = subprocess.run(

@@ -80,7 +80,7 @@ def _tell(told: Mapping[str, Value]) -> Told:
 
 def cards_of(told: Mapping[str, Value]) -> tuple[Card, ...]:
     """The GPUs of this machine, the largest first; none if the engine runs elsewhere, or they are divided or shared."""
-    if told.get("deploy.kind") == "kubernetes":
+    if told.get("deploy.kind") == "kubernetes" or told.get("deploy.slurm_nodes"):
         return ()
     found = []
     for name, memory in told.items():

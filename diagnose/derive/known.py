@@ -69,8 +69,8 @@ class Known:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it runs on another machine than this one, as far as the manifest tells."""
-        return self.text("deploy.kind") == "kubernetes"
+        """Whether it runs on another machine than this one, as far as the manifest tells: a pod's node, or one of Slurm's."""
+        return self.text("deploy.kind") == "kubernetes" or bool(self.text("deploy.slurm_nodes"))
 
     @property
     def contained(self) -> bool:

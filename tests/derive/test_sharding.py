@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.collect import completed
-from diagnose.derive import sharding
+from diagnose.derive import fit, sharding
 from diagnose.derive.known import Known
 from diagnose.facts import describe
 from diagnose.model import Case, Fact
@@ -31,6 +31,10 @@ def told(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
         known |= part
     known |= {name.replace("__", "."): value for name, value in more.items()}
     return {fact.name: fact.value for fact in sharding.complete(facts_of(known))}
+
+
+def fit_of(facts: dict[str, Any]) -> dict[str, Any]:
+    return {fact.name: fact.value for fact in fit.complete(facts_of(facts))}
 
 
 # --- processes
@@ -335,3 +339,10 @@ def test_published_configurations_have_no_fault() -> None:
         found = {fact.name: fact.value for fact in completed(Case(tuple(facts.values()), machine=True)).facts}
         ours = {name for name in found if name.startswith(("zero.", "fsdp.", "accelerate."))}
         assert not {name for name in ours if name.endswith(_FAULTS)}, path.name
+
+
+def test_gpus_of_a_login_node_are_not_those_of_the_job() -> None:
+    """Slurm gives a job machines of its own: what this one has says nothing of them."""
+    facts = {"deploy.launcher": "torchrun", "deploy.processes": 8, "gpu.count": 1, "gpu.vendor": "nvidia"}
+    assert fit_of(facts).get("fit.processes_over") is True
+    assert "fit.processes_over" not in fit_of(facts | {"deploy.slurm_nodes": 2})

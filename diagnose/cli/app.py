@@ -328,7 +328,11 @@ class OnHang(str, Enum):
     end = "end"
 
 
-@app.command(options_metavar="[OPTIONS] -- COMMAND…", epilog="llmdoctor run -- torchrun --nproc_per_node 8 train.py …")
+@app.command(
+    options_metavar="[OPTIONS] -- COMMAND…",
+    context_settings={"allow_extra_args": True},  # told in a sentence of our own
+    epilog="llmdoctor run -- torchrun --nproc_per_node 8 train.py …",
+)
 def run(
     context: typer.Context,
     hang: Annotated[
@@ -363,7 +367,7 @@ def run(
     from diagnose.cli.run import run as start
 
     wish = Wish(hang, on_hang.value, grace, report, python, model, tuple(config or ()), tuple(rules or ()))
-    raise typer.Exit(start(context.obj or (), wish))
+    raise typer.Exit(start(context.obj or (), wish, tuple(context.args)))
 
 
 class Engine(str, Enum):

@@ -22,7 +22,7 @@ from diagnose.run.outcome import OVER_BY_TIME, exit_code, facts, was_interrupted
 from diagnose.run.progress import Progress
 from diagnose.run.signals import Signals, name_of
 from diagnose.run.start import StartError, path_of, start, streams
-from diagnose.run.watch import Looked, Message, Watch, Witness, not_of_the_command
+from diagnose.run.watch import Looked, Message, Watch, Witness
 
 if TYPE_CHECKING:
     from diagnose.model import Case, Diagnosis
@@ -49,8 +49,14 @@ class Wish(Struct, frozen=True):
     rules: tuple[str, ...] = ()
 
 
-def run(command: tuple[str, ...], wish: Wish) -> int:
-    """Run the command; its exit code. Raises InputError for a wish that cannot be."""
+def run(command: tuple[str, ...], wish: Wish, before: tuple[str, ...] = ()) -> int:
+    """Run the command; its exit code. Raises InputError for a wish that cannot be.
+
+    `before` are words that stand before `--`, where no command belongs.
+    """
+    if before:
+        said = " ".join((*before, *command))
+        raise InputError(f"the command stands after --, as in: llmdoctor run -- {said}")
     if not command:
         raise InputError(
             "nothing to run: write the command after --, as in: llmdoctor run -- torchrun --nproc_per_node 8 train.py"
@@ -147,7 +153,6 @@ class _Run:
         made = []
         if gpus.are_there():
             made.append(Witness(gpus.look(self._began)))
-            not_of_the_command(made[0].pid)
         watch = Watch(self._pid, self._began, os.getpid(), self._folders(), self._results())
         made.append(Witness(watch.look))
         return made
@@ -182,7 +187,7 @@ class _Run:
         failed = code != 0
         if not failed and self._files is None:
             return
-        if failed and self._files is None and was_interrupted(seen):
+        if failed and self._files is None and (was_interrupted(seen) or _lost_its_reader(seen)):
             return
         if seen.ended_by_us and seen.hang is not None and seen.hang.text:
             self._say(f"llmdoctor: {_told(seen, code)}\n")
@@ -325,6 +330,11 @@ def _rendered(diagnosis: Diagnosis) -> str:
     from diagnose.formats import formatter
 
     return formatter("text")(diagnosis)
+
+
+def _lost_its_reader(seen: Followed) -> bool:
+    """Whether it ended since nobody read its output any more, as in `… | head`."""
+    return seen.reader_gone and seen.status is not None and exit_code(seen) == 128 + signal.SIGPIPE
 
 
 def _told(seen: Followed, code: int) -> str:

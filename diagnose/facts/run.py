@@ -48,7 +48,7 @@ RUN: tuple[FactKind, ...] = (
         ("run.memory.limit_hits", "number", "how often the limit was met meanwhile"),
         ("run.memory.kills", "number", "processes of its control group that the out-of-memory killer ended meanwhile"),
         ("run.memory.killed_by", "text", "whose memory ran out when the killer struck: limit (of the control group), machine; nobody where it did not strike"),
-        ("run.memory.tight", "flag", "whether less than a twentieth of the machine's memory or of the limit was left at some moment that was looked at"),
+        ("run.memory.tight", "flag", "whether less than 12% of the machine's memory or of the limit was left at some moment that was looked at"),
         ("run.memory.creeps", "flag", "whether its memory rose along a straight line in the last two thirds of the run, by a fifth at least"),
         ("run.memory.creep_per_hour", "bytes", "by how much per hour"),
         ("run.memory.creep_seconds", "number", "seconds over which it was seen"),

@@ -21,6 +21,8 @@ OVER_BY_TIME = 124
 """Our exit code where we ended a command that hung, as `timeout` has it."""
 LAST_SECONDS = 120.0
 """So near its end a job is stopped because its time is over."""
+LEAST_PERCENT = 12
+"""Below so much of the memory left it counts as short: earlyoom acts at 10%."""
 TIDY_SECONDS = 60.0
 """How long a command may take to end after Ctrl-C."""
 NEARLY_FULL = 1 << 20
@@ -241,10 +243,10 @@ def _memory(curve: Curve) -> _Told:
 
 
 def _is_tight(curve: Curve) -> bool:
-    """Whether memory ran short: of the machine below 5%, of the control group above 95%."""
+    """Whether memory ran so short that a service such as earlyoom or systemd-oomd would have killed."""
     total = curve.last.total if curve.last is not None else -1
-    machine = 0 <= curve.available_least * 20 < total
-    return machine or (curve.limit > 0 and curve.used_most * 20 > curve.limit * 19)
+    machine = 0 <= curve.available_least * 100 < total * LEAST_PERCENT
+    return machine or (curve.limit > 0 and curve.used_most * 100 > curve.limit * (100 - LEAST_PERCENT))
 
 
 def _room_left(curve: Curve) -> int:

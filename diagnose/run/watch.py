@@ -37,6 +37,10 @@ FILES_EVERY = 10.0
 MOST_ERROR_FILE = 1 << 18
 _DEATH = 1
 """PR_SET_PDEATHSIG: ends the witness with whom it is a witness for."""
+_NAME = 15
+"""PR_SET_NAME"""
+NAME = b"llmdoctor"
+"""What a witness is called, so that it is not taken for something that the command left behind."""
 
 
 class Sample(Struct, tag="sample"):
@@ -196,6 +200,7 @@ def _be_witness(look: Callable[[int, Callable[[Message], None]], None], asked: i
         gc.enable()
         libc = ctypes.CDLL(None)
         libc.prctl(_DEATH, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_NAME, NAME, 0, 0, 0)
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
@@ -330,7 +335,7 @@ class Watch:
 
     def _is_ours(self, one: Process) -> bool:
         """Whether a child of who started us is a witness, and no process that the command left behind."""
-        return one.pid == os.getpid() or one.pid in _WITNESSES
+        return one.pid == os.getpid() or one.name == NAME.decode()
 
     def _meet(self, found: Sequence[Process], poll: select.poll, tell: Callable[[Message], None]) -> None:
         """Get to know the processes that are new, and wait for their end."""
@@ -470,18 +475,9 @@ class _Known(Struct, eq=False):
     over: bool = False
 
 
-_WITNESSES: set[int] = set()
-"""Processes beside the command that are no part of it; set before a witness is started."""
-
-
-def not_of_the_command(pid: int) -> None:
-    """Say of a process that it is ours, and nothing that the command left behind."""
-    _WITNESSES.add(pid)
-
-
 def is_tight(sample: Sample) -> bool:
     """Whether memory runs short, of the machine or of the control group."""
-    return (0 <= sample.available * 20 < sample.total) or (0 <= sample.free * 20 < sample.limit)
+    return (0 <= sample.available * 8 < sample.total) or (0 <= sample.free * 8 < sample.limit)
 
 
 def _same_rank(above: dict[str, str], below: dict[str, str], local: bool) -> bool:

@@ -46,7 +46,7 @@ def test_options_are_those_that_there_are() -> None:
 
 def test_the_launch_of_the_guide_is_understood() -> None:
     """The command behind -- is one that is known."""
-    words = "torchrun --nproc_per_node 8 train.py --config train.yaml".split()
+    words = ["torchrun", "--nproc_per_node", "8", "train.py", "--config", "train.yaml"]
     told = {getattr(item, "name", "") for item in read(words, (), {}, str(ROOT))}
 
     assert "deploy.launcher" in told

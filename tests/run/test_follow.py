@@ -237,6 +237,8 @@ def test_started_in_the_background_of_a_script_ctrl_c_stays_ignored(environ: dic
 
 BAD = {
     ("--",): "nothing to run",
+    ("python", "train.py"): "stands after --, as in: llmdoctor run -- python train.py",
+    ("--no-such-option", "--", "true"): "No such option",
     ("--hang", "soon", "--", "true"): "is no time",
     ("--hang", "0", "--", "true"): "at least a second",
     ("--hang", "-5m", "--", "true"): "is no time",

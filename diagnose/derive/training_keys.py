@@ -32,7 +32,7 @@ DECIDING = frozenset(
     zero_optimization bf16 fp16 optimizer scheduler gradient_clipping offload_optimizer offload_param stage enabled params
     train_micro_batch_size_per_gpu train_batch_size gradient_accumulation_steps zero_stage offload_optimizer_device
     offload_param_device fsdp_sharding_strategy fsdp_offload_params fsdp_version fsdp_state_dict_type fsdp_reshard_after_forward
-    fsdp_auto_wrap_policy fsdp_transformer_layer_cls_to_wrap transformer_layer_cls_to_wrap offload_params bnb_4bit_quant_type
+    fsdp_auto_wrap_policy offload_params bnb_4bit_quant_type
     load_in_4bit load_in_8bit bnb_4bit_compute_dtype adapter lora_r lora_alpha lora_target_modules lora_target_linear r
     target_modules learning_rate micro_batch_size num_epochs max_steps sequence_len deepspeed fsdp fsdp_config datasets
     gradient_checkpointing rl lr_scheduler warmup_ratio warmup_steps sample_packing train_on_inputs val_set_size chat_template
@@ -53,6 +53,8 @@ MEGATRON = frozenset(
     {"use_mca", "tensor_model_parallel_size", "pipeline_model_parallel_size", "bias_activation_fusion"}
 )
 """Keys of LLaMA-Factory's other trainer (USE_MCA=1), whose arguments come from a package beside it."""
+OF_SCRIPTS = frozenset({"use_lora", "use_qlora", "use_slow_tokenizer"})
+"""Names that scripts of one's own often have, a letter or two from a framework's."""
 _PLACEHOLDER = re.compile(r"\$\{|\$\(|\{\{|^\$\w|^<.*>$|^%")
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)", re.IGNORECASE)
 _FLAG = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0"})
@@ -348,6 +350,8 @@ class _Judged:
         """A key that no release has: told where the framework surely takes no others, or where it is spelled nearly like one."""
         layer = known[0]
         sure = self._is_sure(one, layer)
+        if not sure and name in OF_SCRIPTS:
+            return None
         if name.startswith("_") or not re.fullmatch(r"[A-Za-z][\w-]{0,80}", name):
             return None
         if self._is_argument(one, layer) and (name.startswith("no_") or self._begins(known, name)):

@@ -259,6 +259,12 @@ def test_a_number_under_a_name_with_an_s_too_many_or_too_few_is_a_slip(
     assert key not in told(owner, {**above, key: value, nearest: value})
 
 
+def test_names_that_scripts_of_one_s_own_have_are_no_slips() -> None:
+    """`use_lora` is a letter from TRL's `use_dora`; who computes its arguments in a file may well have it."""
+    assert "use_lora" not in told("trl.ModelConfig", {"use_lora": True})
+    assert told("llamafactory", {"model_name_or_path": "m", "use_lora": True})["use_lora"]["trouble"] == "unknown"
+
+
 @pytest.mark.parametrize("value", ["1e-5", "3", ".5", "${LR}", "{{ lr }}", "1_000", "inf"])
 def test_a_text_that_is_a_number_or_will_be_one_is_a_number(value: str) -> None:
     """YAML 1.1 reads 1e-5 as a text; a placeholder is filled in later."""

@@ -32,7 +32,7 @@ MOST_FILES = 32
 """How many files are read, those that others refer to among them."""
 _RANK = {"command": 0, "accelerate": 3, "fsdp": 4, "deepspeed": 5, "peft": 2, "quantization": 2, "script": 1}
 """Whose word counts, where two say a thing: the command's, the trainer's own (1), the launcher's, then the backend's."""
-_INTERPOLATION = re.compile(r"\$\{[a-z][\w.]*[}:]")
+_INTERPOLATION = re.compile(r"\$\{\.*[a-z][\w.]*[}:]")
 """How Hydra and OmegaConf name another key; variables of a shell are in capitals."""
 _RESOLVING = ("llamafactory", "torchtune")
 """Kinds that are read through OmegaConf, which puts values for ${…}."""
@@ -69,6 +69,7 @@ class _Training:
         self._accelerate = launched.get("deploy.config")
 
     def read(self) -> Iterator[Reading]:
+        yield Fact("training.started", self._command is not None, "command line")
         if self._command is not None:
             self._of_command(self._command)
             inside = self._command.script or next((item.path for item in self._command.configs), "")

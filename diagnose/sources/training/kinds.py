@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
+from diagnose.sources.settings import words
 from diagnose.sources.training.classes import Reads
 from diagnose.sources.training.given import settings
 from diagnose.sources.training.parsed import Parsed
@@ -25,12 +26,21 @@ ORDER = (
 )
 """Kinds in the order in which they are asked: the first that knows the keys for its own reads the mapping."""
 UNKNOWN = "unknown"
+OF_OTHERS = words(
+    """
+    rlhf_type tuner_type split_dataset_ratio with_tracking checkpointing_steps dataset_mixer_list gamma_beta_ratio
+    """
+)
+"""Keys of programs with classes of their own, whose other keys are those of the frameworks: ms-swift, open-instruct and
+transformers' scripts without a Trainer, SimPO."""
 BY_CLASS = ("trl", "trainer")
 """Kinds whose class a command may name."""
 
 
 def kind_of(document: Node) -> str:
-    """The kind of a mapping; `unknown` where no reader knows its keys."""
+    """The kind of a mapping; `unknown` where no reader knows its keys, or they are another program's."""
+    if not OF_OTHERS.isdisjoint(key for key, _ in document.items()):
+        return UNKNOWN
     for kind in ORDER:
         module = reader(kind)
         if module is not None and module.is_kind(document):

@@ -9,7 +9,7 @@ import ast
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from diagnose.model import Fact
 from diagnose.sources.training import classes, fsdp, literals, peft, quantization, trainer, trl
@@ -63,6 +63,9 @@ _LIBRARIES = frozenset(
     ]
 )
 """Libraries of which none changes a model's vocabulary behind one's back."""
+_OF_UNSLOTH = ("max_seq_length", "vllm_sampling_params", "context_parallel_size", "context_parallel_backend",
+               "context_parallel_rotate_method")  # fmt: skip
+"""Arguments that importing Unsloth gives TRL's classes (unsloth 2026.10: models/rl.py), beside those with its name."""
 _RESIZE = ("resize_token_embeddings", "setup_chat_format", "clone_chat_template", "smart_tokenizer_and_embedding_resize",
            "add_new_tokens")  # fmt: skip
 _NOT_MODELS = ("Tokenizer", "Processor", "Config", "FeatureExtractor", "Peft", "Scheduler", "Pipeline")
@@ -164,14 +167,14 @@ class _Reader:
         """The owner of a class's arguments, empty for one that configures no training; and whether it is no heir of it."""
         home, package, itself = self._class(name, before)
         if home in ("TrainingArguments", "Seq2SeqTrainingArguments"):
-            return f"transformers.{home}", itself
+            return f"transformers.{home}", itself and package in ("transformers", "")
         if home in ("UnslothTrainingArguments", "SentenceTransformerTrainingArguments"):
             return classes.TRAINER, False
         if f"trl.{home}" in classes.trainers() and package in ("trl", "unsloth", ""):
             return f"trl.{home}", itself
         if package == "trl" and home in ("ModelConfig", "ScriptArguments", "DatasetMixtureConfig"):
             return f"trl.{home}", itself
-        if home == "LoraConfig" or (package == "peft" and home.endswith("Config")):
+        if (home == "LoraConfig" and package in ("peft", "")) or (package == "peft" and home.endswith("Config")):
             return f"peft.{home}", itself
         known = home in quantization.CLASSES.values() and package in ("transformers", "")
         return (f"transformers.{home}", itself) if known else ("", itself)
@@ -211,7 +214,18 @@ class _Reader:
         """One of the things that a training has one of: of several in a script the first tells what holds, none a mixture."""
         first = what not in self._told
         self._told.add(what)
-        self._parts.append(parsed if first else Parsed(parsed.settings, (), parsed.refers))
+        self._parts.append(Parsed(self._patched(parsed.settings), parsed.facts if first else (), parsed.refers))
+
+    def _patched(self, items: tuple[Setting, ...]) -> tuple[Setting, ...]:
+        """Settings of which those that only Unsloth's form of TRL's classes has are nobody's that is known here."""
+        if "unsloth" not in self._tops():
+            return items
+        return tuple(
+            structs.replace(item, owner=UNKNOWN)
+            if item.owner.startswith("trl.") and (item.key in _OF_UNSLOTH or item.key.startswith("unsloth_"))
+            else item
+            for item in items
+        )
 
     def _computed(self) -> None:
         """Which arguments of the trainer are computed, where all that are given are seen: the others have their defaults."""
@@ -242,7 +256,7 @@ class _Reader:
             for keyword in call.node.keywords
             if keyword.arg is not None and keyword.arg not in node.value
         )
-        self._parts.append(Parsed(items))
+        self._parts.append(Parsed(self._patched(items)))
 
     def _changed(self, node: Node, call: Call) -> Node:
         """The arguments with what is assigned to them afterwards: `args.learning_rate = 1e-4`; what is computed is taken away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
@@ -34,6 +35,15 @@ COMMANDS: Mapping[str, str] = {
 
 _BOTH = words("model_name_or_path model_revision dtype torch_dtype attn_implementation trust_remote_code")
 """Arguments of ModelConfig that transformers' example scripts have too."""
+_COMMON = words(
+    """
+    world_size model_name task_name base_model reward_model train_batch_size mini_batch_size micro_batch_size global_batch_size
+    local_batch_size eval_batch_size max_new_tokens eos_token pad_token top_k top_p log_with wandb_project wandb_entity
+    wandb_run_group exp_name entropy_coef kl_coef target_kl early_stopping mask_ratio label_smoothing batch_size num_updates
+    gpu_memory_utilization
+    """
+)
+"""Arguments of TRL's that many other programs have: by these alone no mapping is TRL's."""
 _ADAPTER = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_modules_to_save", "lora_task_type", "use_rslora",
             "use_dora")  # fmt: skip
 
@@ -92,7 +102,7 @@ def _tells(document: Node) -> bool:
     return (
         bool(known)
         and len(keys & _all()) > 1
-        and bool(model or any("_" in key or key == "packing" for key in keys & _own()))
+        and bool(model or any("_" in key or key == "packing" for key in (keys & _own()) - _COMMON))
     )
 
 
@@ -145,7 +155,15 @@ def owner_of(document: Node) -> str:
     count = {owner: len(keys & fields) for owner, fields in classes.trainers().items()}
     most = max(count.values(), default=0)
     best = [owner for owner, fits in count.items() if fits == most]
+    best = [owner for owner in best if _is_named(document, owner)] or best
     return next((f"trl.{name}" for name in _IN_ORDER if f"trl.{name}" in best), best[0]) if best else TRAINER
+
+
+def _is_named(document: Node, owner: str) -> bool:
+    """Whether what the training is called names its method: `output_dir: runs/zephyr-orpo`."""
+    called = " ".join(document.get(key).word() for key in ("output_dir", "run_name", "hub_model_id")).lower()
+    method = owner.removeprefix("trl.").removesuffix("Config").lower()
+    return method in re.split(r"[^a-z0-9]+", called)
 
 
 def facts(known: By, owner: str, sure: bool = False, by_model: bool = False) -> Iterator[Fact]:

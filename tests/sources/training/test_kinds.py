@@ -32,6 +32,10 @@ CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "training_configs"
         ("stage: sft\nfinetuning_type: lora\nmodel_name_or_path: a/b\ntemplate: qwen\n", "llamafactory"),
         ("name: me\nhost: here\n", "unknown"),
         ("learning_rate: 0.1\nseed: 3\n", "unknown"),
+        ("run: {world_size: 1, output_dir: out, weight_decay: 0.1, warmup_steps: 9}\n", "trainer"),
+        ("model_name_or_path: a/b\nlora_rank: 8\nuse_lora: true\nwith_tracking: true\nseed: 1\n", "unknown"),
+        ("rlhf_type: grpo\nnum_generations: 8\nmax_completion_length: 9\noutput_dir: out\n", "unknown"),
+        ("beta: 2.5\ngamma_beta_ratio: 0.5\nmax_prompt_length: 9\noutput_dir: out\nbf16: true\n", "unknown"),
     ],
 )
 def test_a_kind_is_told_by_keys(text: str, kind: str) -> None:

@@ -73,6 +73,29 @@ def test_what_is_computed_or_changed_is_not_known(text: str) -> None:
     assert "training.learning_rate" not in told(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("from setfit import TrainingArguments\nTrainingArguments(output_dir='o', body_learning_rate=1e-5)", "body_learning_rate"),
+        ("from swift.tuners import LoraConfig\nLoraConfig(r=8, lora_dtype='bfloat16')", "lora_dtype"),
+        ("from unsloth import FastLanguageModel\nfrom trl import SFTConfig\nSFTConfig(max_seq_length=9)", "max_seq_length"),
+        ("import unsloth\nfrom trl import GRPOConfig\nGRPOConfig(vllm_sampling_params=f())", "vllm_sampling_params"),
+    ],
+)  # fmt: skip
+def test_classes_of_other_packages_and_what_unsloth_adds_are_not_judged(text: str, key: str) -> None:
+    """A class of the same name elsewhere has arguments of its own, and Unsloth gives TRL's classes more."""
+    assert owners(read(text).parsed).get(key, "unknown") == "unknown"
+
+
+def test_unsloth_leaves_the_other_arguments_of_trl_as_they_are() -> None:
+    """Without Unsloth, and for any other argument, the class takes what it takes."""
+    text = "from trl import SFTConfig\nSFTConfig(max_seq_length=9, learnig_rate=1)"
+    assert set(owners(read(text).parsed).values()) == {"trl.SFTConfig"}
+    patched = read("import unsloth\n" + text).parsed
+    assert owners(patched) == {"max_seq_length": "unknown", "learnig_rate": "trl.SFTConfig"}
+    assert values(patched)["training.max_length"] == 9
+
+
 def test_a_class_under_another_name_is_known() -> None:
     """By its import, or by what it inherits from; the heir may have arguments of its own."""
     found = read("from transformers import TrainingArguments as TA\nTA('o', seed=3, learning_rte=1)").parsed

@@ -22,6 +22,7 @@ from tests.sources.training.reading import node, owners, values
         ("rloo_k: 4", "trl.RLOOConfig", "rloo"),
         ("center_rewards_coefficient: 0.01", "trl.RewardConfig", "reward"),
         ("cpo_alpha: 1.0\nloss_type: simpo", "trl.CPOConfig", "simpo"),
+        ("beta: 0.1\nmax_prompt_length: 64\nrun_name: zephyr-orpo", "trl.ORPOConfig", "orpo"),
     ],
 )
 def test_the_class_is_told_by_its_own_arguments(text: str, owner: str, task: str) -> None:

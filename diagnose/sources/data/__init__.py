@@ -17,7 +17,7 @@ from diagnose.sources import files
 if TYPE_CHECKING:
     from diagnose.sources.data.named import DataFile
     from diagnose.sources.data.prompts import Limits, Model
-    from diagnose.sources.data.reading import Read
+    from diagnose.sources.data.reading import Around, Read
     from diagnose.sources.data.repeats import Repeats
 
 __all__ = ["read"]
@@ -40,19 +40,36 @@ def read(
     found, readings = named.data_files(paths, environ, folder, known)
     yield from readings
     yield from named.as_files(environ, folder, known)
-    sample = sample or not paths
     if not found:
         return
     model = _model(environ, folder, known)
-    special = model.control_tokens() if model is not None else []
+    around = _around(model, environ, folder, known, sample or not paths)
     yield Fact("data.mapped", "training.script" in known, "training configuration")
     yield Fact("data.packed", _text(known, "training.packing") == "True", "training configuration")
     if _text(known, "training.framework"):
         yield Fact("data.beyond", _beyond(known), "training configuration")
     done: list[Read] = []
     for number, file in enumerate(found):
-        yield from _one(number, file, environ, folder, known, model, special, sample, done)
-    yield from _together(done, sample)
+        yield from _one(number, file, around, model, _limits(known), done)
+    yield from _together(done)
+
+
+def _around(
+    model: Model | None, environ: Mapping[str, str], folder: str, known: Mapping[str, Fact], sample: bool
+) -> Around:
+    """What the reading of a file needs to know of the training."""
+    from diagnose.sources.data.reading import Around
+
+    media = [*_settings(known, "media_dir"), *_settings(known, "image_base_path")]
+    return Around(
+        vocabulary=_number(known, "model.vocab_size"),
+        begin=_text(known, "special.bos.text") if _text(known, "tokenizer.adds_bos") == "True" else "",
+        special=model.control_tokens() if model is not None else (),
+        folders=(folder, *(os.path.join(folder, name) for name in media)),
+        interpreters=tuple(dict.fromkeys((_text(known, "python.path") or _python(environ), sys.executable))),
+        environ=environ,
+        sample=sample,
+    )
 
 
 def _text(known: Mapping[str, Fact], name: str) -> str:
@@ -103,15 +120,7 @@ def _settings(known: Mapping[str, Fact], ending: str) -> Iterator[str]:
 
 
 def _one(
-    number: int,
-    file: DataFile,
-    environ: Mapping[str, str],
-    folder: str,
-    known: Mapping[str, Fact],
-    model: Model | None,
-    special: Sequence[str],
-    sample: bool,
-    done: list[Read],
+    number: int, file: DataFile, around: Around, model: Model | None, limits: Limits, done: list[Read]
 ) -> Iterator[Reading]:
     """The facts of one file."""
     from diagnose.sources.data import kinds, prompts
@@ -124,21 +133,16 @@ def _one(
         return
     yield Fact(f"{head}.path", file.shown, file.shown)
     yield Fact(f"{head}.role", file.role, file.shown)
-    interpreters = list(dict.fromkeys((_text(known, "python.path") or _python(environ), sys.executable)))
-    named = [*_settings(known, "media_dir"), *_settings(known, "image_base_path")]
-    folders = [os.path.dirname(file.path), folder, *(os.path.join(folder, name) for name in named)]
-    begin = _text(known, "special.bos.text") if _text(known, "tokenizer.adds_bos") == "True" else ""
-    one = Read(file, _number(known, "model.vocab_size"), begin, special, folders, interpreters, environ, sample)
+    one = Read(file, around)
     yield from one.run(head)
     done.append(one)
-    if one.kept is not None and one.examples is not None and model is not None and one.count:
-        limits = _limits(known)
-        for reading in prompts.facts(
-            one.kept, one.examples.turns, one.layout, model, limits, head, file.shown, one.about or one.count
-        ):
-            if isinstance(reading, Fact) and reading.name == f"{head}.tokens":
-                one.tokens = int(reading.value)
-            yield reading
+    if one.kept is None or one.examples is None or model is None:
+        return
+    counted = one.about or one.count
+    for reading in prompts.facts(one.kept, one.examples.turns, one.layout, model, limits, head, file.shown, counted):
+        if isinstance(reading, Fact) and reading.name == f"{head}.tokens":
+            one.tokens = int(reading.value)
+        yield reading
 
 
 def _beyond(known: Mapping[str, Fact]) -> str:
@@ -170,7 +174,7 @@ def _limits(known: Mapping[str, Fact]) -> Limits:
     return prompts.Limits(tokens, False, names)
 
 
-def _together(done: Sequence[Read], sample: bool) -> Iterator[Reading]:
+def _together(done: Sequence[Read]) -> Iterator[Reading]:
     """What is known of all files: the training data as a whole, and examples of evaluation that are in it too."""
     train = [one for one in done if one.file.role == "train" and one.count]
     if train:

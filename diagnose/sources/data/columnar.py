@@ -9,7 +9,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from diagnose.sources.data.blocks import Block, blocks
 
@@ -93,7 +93,7 @@ class _Pipe:
         return 0.0
 
 
-def lines(path: str, interpreters: list[str], environ: Mapping[str, str], sample: bool) -> Iterator[Block]:
+def lines(path: str, interpreters: Sequence[str], environ: Mapping[str, str], sample: bool) -> Iterator[Block]:
     """A line that tells the number of rows and the columns, then the rows, a JSON object each, as blocks.
 
     Raises NoReaderError if no interpreter has pyarrow, and ValueError with the reason if the file cannot be read on.

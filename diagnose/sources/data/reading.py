@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import files
@@ -25,21 +28,27 @@ _SAME_LENGTH, _CUT_CHARACTERS = 20, 200
 """From how many examples of one length on, and from which length on, it is told that the longest have the same."""
 
 
+class Around(Struct, frozen=True):
+    """What is known beside the file: how many ids the model has (0: not known), the token that its tokenizer puts before
+    texts (empty: none), its control tokens, where paths of images may begin, interpreters that may have pyarrow.
+
+    `sample`: only a part of the file is read.
+    """
+
+    vocabulary: int = 0
+    begin: str = ""
+    special: Sequence[str] = ()
+    folders: Sequence[str] = ()
+    interpreters: Sequence[str] = ()
+    environ: Mapping[str, str] = {}
+    sample: bool = False
+
+
 class Read:
     """A file that is read. After `run`: how many examples it has, its form, its columns, and what is kept of it."""
 
-    def __init__(
-        self,
-        file: DataFile,
-        vocabulary: int,
-        begin: str,
-        special: Sequence[str],
-        folders: Sequence[str],
-        interpreters: list[str],
-        environ: Mapping[str, str],
-        sample: bool,
-    ) -> None:
-        self.file, self.sample = file, sample
+    def __init__(self, file: DataFile, around: Around) -> None:
+        self.file, self.around = file, around
         self.format, self.size, self.count, self.about = "", 0, 0, 0
         self.number = self.tokens = 0
         self.partial = False
@@ -47,8 +56,6 @@ class Read:
         self.examples: Examples | None = None
         self.kept: Kept | None = None
         self.repeats = Repeats()
-        self._vocabulary, self._begins, self._special = vocabulary, begin, special
-        self._folders, self._interpreters, self._environ = folders, interpreters, environ
         self._tally, self._shapes = Tally(), Shapes()
         self._contents: Contents | None = None
         self._media: Media | None = None
@@ -88,17 +95,15 @@ class Read:
             yield from self._columnar()
             return
         if self.format == "json":
-            document = Document(
-                stream, self._tally, self.file.asked.field if self.file.asked.framework != "axolotl" else ""
-            )
+            document = Document(stream, self._tally)
             yield from self._limited(document.batches())
             if document.field:
                 self._more.append(Fact("field", document.field, self.file.shown))
-            if document.top == "object" and not document.field and self.count > 1:
+            if document.top == "object" and not document.field and self._rows > 1:
                 self.format = "json-objects"
             return
         seekable = plain and self.format in ("jsonl", "text")
-        if self.sample and seekable:
+        if self.around.sample and seekable:
             self.partial = size > 3 * blocks.SAMPLE
             parts = blocks.sampled_blocks(handle, size, blocks.SAMPLE)
         else:
@@ -110,7 +115,7 @@ class Read:
         else:
             yield from self._table(parts)
             return
-        yield from batches if self.sample and seekable else self._limited(batches)
+        yield from batches if self.around.sample and seekable else self._limited(batches)
 
     def _table(self, parts: Iterator[blocks.Block]) -> Iterator[Batch]:
         table = tables.Table(parts, self._tally, "\t" if self.format == "tsv" else "")
@@ -122,13 +127,17 @@ class Read:
         """All batches; with --sample those of the first part, where a file cannot be entered in the middle."""
         for batch in batches:
             yield batch
-            if self.sample and self._rows and (batch.offset > blocks.SAMPLE or self._characters > 2 * blocks.SAMPLE):
+            if (
+                self.around.sample
+                and self._rows
+                and (batch.offset > blocks.SAMPLE or self._characters > 2 * blocks.SAMPLE)
+            ):
                 self.partial = True
                 return
 
     def _columnar(self) -> Iterator[Batch]:
         total = 0
-        parts = columnar.lines(self.file.path, self._interpreters, self._environ, self.sample)
+        parts = columnar.lines(self.file.path, self.around.interpreters, self.around.environ, self.around.sample)
         first = True
         number = 0
         for batch in jsonlines.batches(parts, Tally()):
@@ -140,7 +149,7 @@ class Read:
             numbered = [(number + at, row) for at, (_, row) in enumerate(rows, start=1)]
             number += len(rows)
             yield Batch(numbered, 0, number / total if total > 0 else 0.0)
-        self.partial = self.sample and (total > number or (total < 0 and number >= columnar.SAMPLE_ROWS))
+        self.partial = self.around.sample and (total > number or (total < 0 and number >= columnar.SAMPLE_ROWS))
         self.about = max(total, number)
 
     def _all(self, batches: Iterator[Batch]) -> Iterator[Reading]:
@@ -159,10 +168,10 @@ class Read:
         rows = [row for _, row in batch.rows[:500]]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         self.layout = layout_of(rows, columns, self.file.asked)
-        self.examples = Examples(self.layout, self._tally, self._vocabulary, self._begins)
+        self.examples = Examples(self.layout, self._tally, self.around.vocabulary, self.around.begin)
         self.kept = Kept()
-        self._contents = Contents(self._tally, self._special, self.layout.name in _IN_TURNS)
-        self._media = Media(self._tally, self._folders, columns)
+        self._contents = Contents(self._tally, self.around.special, self.layout.name in _IN_TURNS)
+        self._media = Media(self._tally, [os.path.dirname(self.file.path), *self.around.folders], columns)
 
     def _take(self, batch: Batch) -> None:
         """Take in the examples of a batch: this is what runs a million times."""
@@ -172,13 +181,13 @@ class Read:
         assert self._media is not None
         self._shapes.note(batch)
         self.examples.late = batch.offset >= FIRST_PART and self.format == "jsonl"
-        texts_of, keep, repeats, media = self.examples.texts, self.kept.note, self.repeats, self._media
-        turns = self.layout.column("messages") if self.layout.name in ("messages", "sharegpt") else ""
-        pictured = bool(media.columns) or "image" in str(batch.rows[0][1])[:4000]
+        texts_of, keep, repeats = self.examples.texts, self.kept.note, self.repeats
+        whole: list[str] = []
         texts: list[bytes] = []
         lines: list[int] = []
         for line, row in batch.rows:
             text = texts_of(row, line)
+            whole.append(text)
             size = len(text)
             if size:
                 data = text.encode("utf-8", "replace")
@@ -190,10 +199,12 @@ class Read:
                     self._longest = size
             keep(line, row, size)
             self._characters += size
-            if pictured:
-                media.look(row, row.get(turns), text, line)
         self._rows += len(batch.rows)
         self._contents.look(texts, lines)
+        if self._media.columns or self._tally.of("content_parts"):
+            turns = self.layout.column("messages")
+            for (line, row), text in zip(batch.rows, whole, strict=True):
+                self._media.look(row, row.get(turns), text, line)
 
     def _facts(self, head: str) -> Iterator[Reading]:
         path = self.file.shown

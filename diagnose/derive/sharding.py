@@ -72,13 +72,19 @@ def world(known: Known) -> int | None:
     """Processes of the whole training: what the launch command says goes before the settings; None where neither tells."""
     if known.text("deploy.processes_by"):
         return None
-    every = known.whole("deploy.processes_all")
-    if every:
+    every = _positive(known, "deploy.processes_all")
+    if every is not None:
         return every
-    here, nodes = known.whole("deploy.processes"), known.whole("deploy.nodes") or 1
-    if here and not (known.yes("deploy.processes_default") and known.text("deploy.kind")):
+    here, nodes = _positive(known, "deploy.processes"), _positive(known, "deploy.nodes") or 1
+    if here is not None and not (known.yes("deploy.processes_default") and known.text("deploy.kind")):
         return here * nodes
-    return known.whole("training.processes")
+    return _positive(known, "training.processes")
+
+
+def _positive(known: Known, name: str) -> int | None:
+    """A count of at least one."""
+    value = known.whole(name)
+    return value if value is not None and value > 0 else None
 
 
 def _number(known: Known, name: str) -> float | None:
@@ -108,12 +114,21 @@ def _readers(known: Known) -> None:
             known.add("zero.by", "deepspeed")
     version = known.whole("fsdp.version")
     by = known.text("fsdp.by")
-    if version is not None:
+    if by == "transformers" and not _asks_for_fsdp(known):
+        if _trained_by(known, ("trainer", "trl")) and _all_known(known):
+            known.add("fsdp.not_asked", True)
+    elif version is not None:
         known.add("fsdp.runs", version)
     elif by == "accelerate":
         known.add("fsdp.runs", 1)
     elif by == "transformers" or (not by and known.yes("fsdp.asked")):
         known.add("fsdp.runs", 1 if _older(known, "transformers", (5, 10)) else 2)
+
+
+def _asks_for_fsdp(known: Known) -> bool:
+    """Whether anything turns FSDP on: transformers does not read an fsdp_config by itself."""
+    launched = "FSDP" in (known.text("accelerate.distributed"), known.text("deploy.distributed"))
+    return launched or known.yes("fsdp.asked") or bool(known.text("training.fsdp"))
 
 
 def _older(known: Known, package: str, release: tuple[int, int]) -> bool:
@@ -360,7 +375,7 @@ def _fsdp(known: Known) -> None:
         known.add("fsdp.strategy_unread", True)
     if known.yes("fsdp.checkpointing") and _trained_by(known, ("trainer", "trl")):
         trainers = known.value("training.gradient_checkpointing")
-        if trainers is True or (trainers is None and known.text("training.framework") == "trl"):
+        if trainers is True or (trainers is None and _trained_by(known, ("trl",)) and _all_known(known)):
             known.add("fsdp.checkpointed_twice", True)
     if known.yes("fsdp.checkpointing_offload") and not known.yes("fsdp.checkpointing"):
         known.add("fsdp.checkpointing_missing", True)
@@ -391,11 +406,7 @@ def _fsdp_of_transformers(known: Known, version: int, by: str) -> None:
     """What `fsdp` and `fsdp_config` of the trainer's arguments have to say together."""
     if by and by != "transformers":
         return
-    asked = known.yes("fsdp.asked")
-    launched = "FSDP" in (known.text("accelerate.distributed"), known.text("deploy.distributed"))
-    if by and not asked and not launched and _trained_by(known, ("trainer", "trl")) and _all_known(known):
-        known.add("fsdp.not_asked", True)
-    if asked and version == 2 and known.text("fsdp.strategy") in _FSDP1_ONLY:
+    if known.yes("fsdp.asked") and version == 2 and known.text("fsdp.strategy") in _FSDP1_ONLY:
         known.add("fsdp.strategy_refused", True)
     policy = known.text("fsdp.wrap_policy") or "TRANSFORMER_BASED_WRAP"
     newer = not _older(known, "transformers", (5, 10))

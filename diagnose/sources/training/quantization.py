@@ -56,6 +56,8 @@ def facts(by_key: Mapping[str, Setting], owner: str = BITS_AND_BYTES) -> Iterato
     method = by_key.get("quant_method")
     of_class = METHODS.get(owner.removeprefix("transformers."))
     bits = {key: read_as("flag", by_key[key].value) for key in ("load_in_4bit", "load_in_8bit") if key in by_key}
+    if all(bits.get(key) for key in ("load_in_4bit", "load_in_8bit")):
+        yield told("training.quantization_twice", True, by_key["load_in_8bit"])
     if bits.get("load_in_4bit"):
         yield told("training.quantization", "4bit", by_key["load_in_4bit"])
     elif bits.get("load_in_8bit"):

@@ -14,6 +14,8 @@ from diagnose.sources.yamlfile import Documents, Node
 
 MOST_BYTES = 2 << 20
 """The largest file that is read: settings have some kB."""
+MOST_VALUES = 60_000
+"""The most values of a file with every anchor written out; a thousand are a long configuration."""
 _TEMPLATE_PARTS = re.compile(r"\{%|\{\{")
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}|^\$[A-Z_][A-Z0-9_]*(?=$|/)|\{\{\s*[\w.]+(?:\s*\|[^}]*)?\s*\}\}")
 _MAY_HOLD_BRACES = re.compile(r"template|format|prompt|message|field|system", re.IGNORECASE)
@@ -103,12 +105,28 @@ def _opened(found: Documents, data: bytes, format_: str) -> Opened:
     if not isinstance(first.value, dict):
         what = "a list" if isinstance(first.value, list) else "a single value"
         return Opened(None, "not-a-mapping", f"it holds {what} and no settings", first.line, format_)
+    if _written_out(first) > MOST_VALUES:
+        why = f"its anchors stand for more than {MOST_VALUES:,} values"
+        return Opened(None, why, why, first.line, format_)
     if len(documents) > 1:
         why = f"{len(documents)} documents stand in it"
         return Opened(first, "several-documents", why, documents[1].line, format_, *marks)
     if not first.value:
         return Opened(None, "empty", "it holds no settings", first.line, format_)
     return Opened(first, "", "", 0, format_, *marks)
+
+
+def _written_out(top: Node) -> int:
+    """How many values there are with every anchor written out: few lines may stand for billions."""
+    known: dict[int, int] = {}
+
+    def count(node: Node) -> int:
+        if id(node) not in known:
+            below = list(node.value.values()) if isinstance(node.value, dict) else node.list()
+            known[id(node)] = 1 + sum(count(item) for item in below)
+        return known[id(node)]
+
+    return count(top)
 
 
 def placeholders(items: tuple[Setting, ...], resolved: bool) -> Iterator[Setting]:

@@ -122,3 +122,14 @@ def test_comments_keep_every_line(text: str) -> None:
     bare = without_comments(data)
     assert len(bare) == len(data)
     assert bare.count(b"\n") == data.count(b"\n")
+
+
+def test_anchors_that_stand_for_billions_of_values_are_refused() -> None:
+    """A few lines whose anchors repeat one another are told, before anything is written out."""
+    lists = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    mappings = "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{k: *a{n - 1}, m: *a{n - 1}}}\n" for n in range(1, 40))
+    for text in (lists, mappings):
+        opened = parse(text.encode())
+        assert opened.mapping is None
+        assert "anchors" in opened.why
+    assert parse(b"a: &a {k: 1}\nb: *a\nc: [*a, *a]\n").mapping is not None

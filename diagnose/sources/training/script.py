@@ -133,6 +133,7 @@ class _Reader:
         self._parts: list[Parsed] = []
         self._model = False
         self._told: set[str] = set()
+        self._trained: Call | None = None
         self._datasets = 0
         self._tokens: list[tuple[str, Setting]] = []
         self._configured: list[tuple[Call, Node, bool]] = []
@@ -146,6 +147,8 @@ class _Reader:
         self._vocabulary()
         self._computed()
         parser, fields, closed = self._arguments()
+        if self._trained is not None and not parser and not fields and self._is_full():
+            self._tell("training.method", "full", self._trained.name, self._trained.node)
         return Script(joined(self._parts), parser, fields, closed)
 
     # --- which class or function it is
@@ -360,6 +363,7 @@ class _Reader:
 
     def _trainer(self, call: Call) -> None:
         """A trainer's own arguments: the model by its id, whether there is data for evaluation."""
+        self._trained = self._trained or call
         node = literals.arguments(call, "model")
         home, package, itself = self._class(call.name, call.before)
         plain_class = itself and package in ("trl", "transformers") and "unsloth" not in self._tops()
@@ -439,6 +443,14 @@ class _Reader:
     def _is_self_contained(self) -> bool:
         """Whether the script imports nothing but well-known libraries, so that all that happens to the model stands in it."""
         return all(top in _LIBRARIES or top in sys.stdlib_module_names for top in self._tops())
+
+    def _is_full(self) -> bool:
+        """Whether all weights are trained: nothing of PEFT's stands in a script that imports nothing else that could do it."""
+        adapters = {"peft", "unsloth"} & self._tops() or "adapter" in self._told
+        named = any(keyword.arg == "peft_config" for call in self._text.calls for keyword in call.node.keywords)
+        others = any(call.name in ("get_peft_model", "add_adapter", "requires_grad_") for call in self._text.calls)
+        frozen = any(item.name.endswith(".requires_grad") for item in self._text.assigned)
+        return self._is_self_contained() and not (adapters or named or others or frozen)
 
     def _tops(self) -> set[str]:
         """The packages that the script imports from."""

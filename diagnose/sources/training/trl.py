@@ -216,6 +216,8 @@ def _adapter(known: By, sure: bool) -> Iterator[Fact]:
     if sure and switch is None and unused is not None:
         yield told("training.method", "full", unused)
         yield told("training.lora.unused", True, unused)
+    elif sure and switch is None and known:
+        yield told("training.method", "full", next(iter(known.values())))
     targets = known.get("lora_target_modules")
     if targets is None:
         return

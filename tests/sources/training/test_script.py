@@ -244,3 +244,19 @@ def test_of_two_configurations_none_is_made_a_mixture() -> None:
     assert values(found.parsed)["training.learning_rate"] == 1e-4
     assert not {"training.beta", "training.seed"} & set(values(found.parsed))
     assert owners(found.parsed)["beta"] == "trl.DPOConfig"
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("from trl import SFTTrainer\nSFTTrainer('m', train_dataset=d)", "full"),
+        ("from trl import SFTTrainer\nSFTTrainer('m', peft_config=make())", None),
+        ("from trl import SFTTrainer\nfrom mine import model\nSFTTrainer(model)", None),
+        ("from trl import SFTTrainer\nimport peft\nSFTTrainer('m')", None),
+        ("from trl import SFTTrainer\nfor p in m.parameters():\n    p.requires_grad = False\nSFTTrainer(m)", None),
+        ("from trl import SFTTrainer\nSFTTrainer('m', peft_config=LoraConfig(r=8))", "lora"),
+    ],
+)
+def test_all_weights_are_trained_only_where_the_script_is_seen_whole(text: str, method: str | None) -> None:
+    """Nothing that it imports may make an adapter, and nothing is frozen."""
+    assert told(text).get("training.method") == method

@@ -447,7 +447,7 @@ def _dataset_facts(rows: Sequence[Row], by_key: Mapping[str, Setting]) -> Iterat
 
 def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
     """What only Axolotl has, as training.axolotl.*: rules on its own validators ask for it."""
-    yield from own_facts(by_key.items(), HEAD, _ASKED)
+    yield from own_facts(_filled(by_key), HEAD, _ASKED)
     for name, keys in _GROUPS.items():
         found = [by_key[key] for key in keys if _on(by_key, key)]
         if found:
@@ -462,7 +462,12 @@ def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
     if by := _on(by_key, "eval_steps") or (strategy if strategy and strategy.value != "no" else None):
         yield told(f"{HEAD}.evaluates_by", by.key, by)
     for index, (_, row) in enumerate(rows):
-        yield from own_facts(row.items(), f"{HEAD}.dataset.{index}", ("chat_template_jinja", "type"))
+        yield from own_facts(_filled(row), f"{HEAD}.dataset.{index}", ("chat_template_jinja", "type"))
+
+
+def _filled(by_key: Mapping[str, Setting]) -> Iterator[tuple[str, Setting]]:
+    """Settings that are not empty: an empty text or list is to Axolotl's validators what an absent key is."""
+    return ((key, item) for key, item in by_key.items() if item.value not in ("", []))
 
 
 _ASKED = words(

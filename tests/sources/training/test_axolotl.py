@@ -197,6 +197,12 @@ def test_absent_keys_are_told_as_unset() -> None:
     assert (found["training.axolotl.learning_rate"], found["training.axolotl.base_model"]) == ("unset", "org/m")
 
 
+def test_empty_values_are_told_as_unset() -> None:
+    """An empty text or list is to Axolotl what an absent key is."""
+    found = values('base_model: org/m\nsequence_len: 512\nadapter: ""\nlora_target_parameters: []\n')
+    assert (found["training.axolotl.adapter"], found["training.axolotl.lora_target_parameters"]) == ("unset", "unset")
+
+
 def test_what_is_an_axolotl_configuration() -> None:
     """Two keys of its own make it one; those of other frameworks do not."""
 

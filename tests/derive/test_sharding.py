@@ -211,10 +211,12 @@ def test_what_becomes_of_an_offloaded_optimizer(optimizer: str, fact: str | None
         ({"fsdp.asked": True, "transformers.version": "5.4.0"}, 1),
         ({"fsdp.asked": True, "transformers.version": "5.10.1"}, 2),
         ({"fsdp.by": "axolotl"}, None),
+        ({"fsdp.by": "transformers", "fsdp.version": 2}, None),
+        ({"fsdp.by": "transformers", "fsdp.version": 2, "fsdp.asked": True}, 2),
     ],
 )
 def test_which_version_of_fsdp_runs(facts: dict[str, Any], version: int | None) -> None:
-    """accelerate runs 1 unless told otherwise, transformers 2 from 5.10 on."""
+    """accelerate runs 1 unless told otherwise, transformers 2 from 5.10 on, and none where only an fsdp_config is left over."""
     assert told(TRAINER, facts).get("fsdp.runs") == version
 
 
@@ -223,6 +225,7 @@ def test_activations_made_anew_twice() -> None:
     both = FSDP | {"fsdp.checkpointing": True}
     assert "fsdp.checkpointed_twice" in told(TRL, both)
     assert "fsdp.checkpointed_twice" not in told(TRL, both, training__gradient_checkpointing=False)
+    assert "fsdp.checkpointed_twice" not in told(TRL, both, training__script="train.py")
     assert "fsdp.checkpointed_twice" not in told(TRAINER, both)
     assert "fsdp.checkpointed_twice" in told(TRAINER, both, training__gradient_checkpointing=True)
 

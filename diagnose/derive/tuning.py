@@ -202,6 +202,9 @@ def _steps(known: Settled) -> Told:
     if limit:
         yield "tuning.total_steps", limit
         yield "tuning.epochs_given", known.count("training.epochs") is not None and known.set_by_user("training.epochs")
+    passes = known.number("training.epochs")
+    if passes is not None and passes <= 0 and not limit and not known.is_computed("max_steps"):
+        yield "tuning.no_passes", known.value("training.max_steps") is not None or known.absent("training.max_steps")
     if known.given_number("max_steps") == 0 and known.framework in WITH_DEFAULTS:
         yield "tuning.zero_max_steps", True
 

@@ -192,15 +192,12 @@ def _preferences(known: Settled) -> Told:
 
 
 def _sharded(known: Settled) -> Told:
-    if (
-        known.text("training.deepspeed")
-        or known.count("zero.stage")
-        or known.text("deploy.distributed").upper() == "DEEPSPEED"
-    ):
+    launched = {known.text(f"{by}.distributed").upper() for by in ("deploy", "accelerate")} - {""}
+    if known.text("training.deepspeed") or known.count("zero.stage") or "DEEPSPEED" in launched:
         yield "tuning.sharded_by", "DeepSpeed"
-    elif known.text("training.fsdp") or known.text("deploy.distributed").upper() == "FSDP":
+    elif known.text("training.fsdp") or "FSDP" in launched:
         yield "tuning.sharded_by", "FSDP"
-    elif known.absent("tuning.sharded_by") and known.text("deploy.launcher") != "accelerate":
+    elif known.absent("tuning.sharded_by") and (launched or known.text("deploy.launcher") != "accelerate"):
         yield "tuning.sharded_by", "none"
 
 

@@ -283,6 +283,31 @@ def test_intervals_are_refused_where_transformers_refuses_them(known: dict[str, 
     assert told({"framework": "trainer", "load_best": True} | known).get("tuning.saves_between_evals") == answer
 
 
+@pytest.mark.parametrize(
+    ("known", "answer"),
+    [({"epochs": 0}, True), ({"epochs": -1}, True), ({"epochs": 0, "max_steps": 10}, None), ({"epochs": 0.1}, None)],
+)
+def test_no_passes_are_nothing_to_train_unless_steps_are_set(known: dict[str, Any], answer: bool | None) -> None:
+    """A number of steps goes before the passes, also where these are 0."""
+    assert told({"framework": "trainer"} | known).get("tuning.no_passes") is answer
+    assert told({"framework": "trainer", "script": "train.py"} | known).get("tuning.no_passes") is not True
+
+
+@pytest.mark.parametrize(
+    ("known", "by"),
+    [
+        ({}, "none"),
+        ({"accelerate.distributed": "FSDP"}, "FSDP"),
+        ({"deploy.launcher": "accelerate", "deploy.distributed": "MULTI_GPU"}, "none"),
+        ({"deploy.launcher": "accelerate"}, None),
+        ({"deepspeed": "zero2.json", "deploy.distributed": "MULTI_GPU"}, "DeepSpeed"),
+    ],
+)
+def test_who_shards_is_told_by_settings_and_launcher(known: dict[str, Any], by: str | None) -> None:
+    """accelerate may read a file of its own that is not known here."""
+    assert told({"framework": "trainer"} | known).get("tuning.sharded_by") == by
+
+
 def test_a_script_leaves_defaults_unknown() -> None:
     """What a script does not say as a literal it may set otherwise."""
     known = {"framework": "trainer", "load_best": True, "prefetch": 2}

@@ -69,7 +69,7 @@ class _Training:
         self._accelerate = launched.get("deploy.config")
 
     def read(self) -> Iterator[Reading]:
-        if self._command is None and not self._waiting:
+        if self._command is None and self._accelerate is None and not self._waiting:
             return  # the command starts something else
         yield Fact("training.started", self._command is not None, "command line")
         if self._command is not None:

@@ -112,10 +112,10 @@ def _killed(seen: Followed) -> _Told:
 
     What ended otherwise may have been ended by the command itself, when it tidied up after a failure of its own.
     """
-    if seen.status is None or seen.ended_by_us:
+    if seen.status is None or exit_code(seen) == 0 or seen.ended_by_us:
         return
     first = first_dead(seen.ended, seen.ranks)
-    if first is not None and _signal(first) not in _LOCAL_ENDERS[:1]:
+    if first is not None and _signal(first) != "SIGTERM":
         if _signal(first):
             yield "run.killed_signal", _signal(first)
             yield "run.killed_process", f"Rank {first.rank}"
@@ -183,7 +183,7 @@ def _ranks(seen: Followed) -> _Told:
     if world:
         yield "run.world_size", world
     first = first_dead(seen.ended, seen.ranks)
-    if first is None or seen.ended_by_us:
+    if first is None or seen.ended_by_us or _went_on(seen, first):
         return
     yield "run.first_dead.rank", first.rank
     yield "run.first_dead.pid", first.pid
@@ -201,6 +201,14 @@ def _ranks(seen: Followed) -> _Told:
         yield "run.first_dead.ahead", round(later - first.at, 2)
     followed = bool(others) and all(one.at > first.at or _signal(one) in _LOCAL_ENDERS for one in others)
     yield "run.first_dead.others_followed", followed
+
+
+def _went_on(seen: Followed, first: Ended) -> bool:
+    """Whether the job lived on all the same: it ended well, or a launcher has started that rank again."""
+    if seen.status is not None:
+        return exit_code(seen) == 0
+    over = {one.pid for one in seen.ended}
+    return any(one.rank == first.rank for pid, one in seen.ranks.items() if pid not in over)
 
 
 def first_dead(ended: Sequence[Ended], ranks: Mapping[int, Rank]) -> Ended | None:

@@ -92,6 +92,22 @@ def test_a_rank_that_ended_well_is_not_the_first() -> None:
     assert first_dead(ended[:1], ranks(10, 11)) is None
 
 
+def test_a_job_that_a_launcher_started_again_and_that_ended_well_has_no_dead_rank() -> None:
+    """torchrun --max-restarts: only the end counts."""
+    run = seen(0, ranks=ranks(10, 11), ended=[died(11, 50.0, 11, "1"), died(10, 50.4, 15, "0")])
+
+    assert not {"run.first_dead.rank", "run.killed_signal"} & set(told(run))
+
+
+def test_a_rank_that_died_under_a_hang_is_told_unless_it_lives_again() -> None:
+    """The others wait for it for ever."""
+    run = seen(None, ranks=ranks(10, 11), ended=[died(11, 50.0, 9, "1")])
+    assert told(run)["run.first_dead.rank"] == "1"
+    run.ranks[12] = Rank(12, "1")
+
+    assert "run.first_dead.rank" not in told(run)
+
+
 def test_what_a_failed_program_kills_to_tidy_up_is_no_reason() -> None:
     """A helper that got SIGKILL just before the exit code 1."""
     found = told(seen(code(1), ended=[died(20, 99.9, 9), died(9, 100.0, code(1), main=True)]), program="python")

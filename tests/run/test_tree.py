@@ -57,11 +57,31 @@ def test_how_a_process_ended_is_seen_before_its_parent_asks(line: str, status: i
     assert told & 0x7F7F == status & 0x7F7F or told == status
 
 
+def test_an_older_kernel_tells_it_while_the_parent_has_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 6.15 there is nothing but /proc."""
+
+    def unknown(*arguments: object) -> int:
+        raise OSError(25, "Inappropriate ioctl for device")
+
+    monkeypatch.setattr(tree.fcntl, "ioctl", unknown)
+    child = subprocess.Popen(["sh", "-c", "kill -9 $$"])
+    handle = os.pidfd_open(child.pid)
+    select.select([handle], [], [])
+    told = tree.how_it_ended(handle, child.pid)
+    child.wait()
+
+    assert told is not None
+    assert os.WTERMSIG(told) == 9
+    assert tree.how_it_ended(handle, child.pid) is None
+    os.close(handle)
+
+
 def test_only_variables_of_the_list_are_read() -> None:
     """What else stands in the environment of another process is not looked at."""
     environ = {"RANK": "3", "LOCAL_RANK": "1", "HF_TOKEN": "hf_secret", "PATH": os.environ["PATH"]}
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=environ) as child:
-        told = tree.variables(child.pid)
+        while not (told := tree.variables(child.pid)):
+            pass  # the program has begun, its variables are not in place yet
         child.communicate()
 
     assert told == {"RANK": "3", "LOCAL_RANK": "1"}

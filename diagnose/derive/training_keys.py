@@ -347,7 +347,10 @@ class _Judged:
         return told
 
     def _unknown(self, one: Given, known: list[Layer], name: str, words: str) -> Told | None:
-        """A key that no release has: told where the framework surely takes no others, or where it is spelled nearly like one."""
+        """A key that no release has: told where the framework surely takes no others, or where it is spelled nearly like one.
+
+        Before DeepSpeed had a class for a block it passed over keys that it did not know: bf16.loss_scale.
+        """
         layer = known[0]
         sure = self._is_sure(one, layer)
         if not sure and name in OF_SCRIPTS:
@@ -365,6 +368,8 @@ class _Judged:
         told = self._told(layer, words, near or name)
         told.trouble, told.nearest, told.effect = "unknown", near, self._effect(one, layer)
         told.installed = all(item.installed for item in known)
+        if not near and not layer.installed and one.owner == "deepspeed" and len(one.path) == 2 and layer.class_.within:
+            told.trouble, told.since = "removed", layer.table.told(layer.table.runs(layer.class_.within)[0][0])
         return told
 
     def _is_argument(self, one: Given, layer: Layer) -> bool:

@@ -265,6 +265,15 @@ def test_names_that_scripts_of_one_s_own_have_are_no_slips() -> None:
     assert told("llamafactory", {"model_name_or_path": "m", "use_lora": True})["use_lora"]["trouble"] == "unknown"
 
 
+def test_keys_of_a_block_that_older_releases_of_deepspeed_did_not_check_are_refused_since_then() -> None:
+    """DeepSpeed has a class for `bf16` since 0.17.1; before, a loss scale in it did nothing."""
+    given = {"bf16": {}, "bf16.loss_scale": 0}
+    found = told("deepspeed", given)["bf16.loss_scale"]
+    assert (found["trouble"], found["since"], found["effect"]) == ("removed", "0.17.1", "refuses")
+    assert told("deepspeed", given, NOW)["bf16.loss_scale"]["trouble"] == "unknown"
+    assert told("deepspeed", {"bf16": {}, "bf16.enable": True})["bf16.enable"]["nearest"] == "enabled"
+
+
 @pytest.mark.parametrize("value", ["1e-5", "3", ".5", "${LR}", "{{ lr }}", "1_000", "inf"])
 def test_a_text_that_is_a_number_or_will_be_one_is_a_number(value: str) -> None:
     """YAML 1.1 reads 1e-5 as a text; a placeholder is filled in later."""

@@ -132,6 +132,7 @@ class _Reader:
         self._defined = {node.name: node for node in text.classes}
         self._parts: list[Parsed] = []
         self._model = False
+        self._kinds: set[str] = set()
         self._told: set[str] = set()
         self._trained: Call | None = None
         self._datasets = 0
@@ -146,10 +147,19 @@ class _Reader:
             self._assigned(item.name, literals.dotted(item.value), node, item.value)
         self._vocabulary()
         self._computed()
+        self._collated()
         parser, fields, closed = self._arguments()
         if self._trained is not None and not parser and not fields and self._is_full():
             self._tell("training.method", "full", self._trained.name, self._trained.node)
         return Script(joined(self._parts), parser, fields, closed)
+
+    def _collated(self) -> None:
+        """With models of several classes in one script it is not known whose batches a collator makes."""
+        if len(self._kinds) > 1:
+            self._parts = [
+                Parsed(part.settings, tuple(f for f in part.facts if f.name != "training.collator_masks"), part.refers)
+                for part in self._parts
+            ]
 
     # --- which class or function it is
 
@@ -164,7 +174,8 @@ class _Reader:
             return home, package, False
         path = self._text.imported.get(before.partition(".")[0] if before else name, "")
         whole = path if not before else f"{path or before}.{name}"
-        return whole.rpartition(".")[2] or name, whole.partition(".")[0] if path or before else "", True
+        package = whole.partition(".")[0] or "."  # a module beside the script, where the import is relative
+        return whole.rpartition(".")[2] or name, package if path or before else "", True
 
     def _owner(self, name: str, before: str = "") -> tuple[str, bool]:
         """The owner of a class's arguments, empty for one that configures no training; and whether it is no heir of it."""
@@ -312,6 +323,7 @@ class _Reader:
             if path:
                 self._tell("training.reference_model", path, "from_pretrained", call.node)
             return
+        self._kinds.add(kind)
         if self._model:
             return
         self._model = True
@@ -374,7 +386,7 @@ class _Reader:
         if model is not None and isinstance(model.value, str) and not self._model:
             self._model = True
             self._parts.append(Parsed((), (told("training.model", model.value, model),)))
-        given = [keyword for keyword in call.node.keywords if keyword.arg in ("eval_dataset", "eval_datasets")]
+        given = [kw for kw in call.node.keywords if kw.arg in ("eval_dataset", "eval_datasets", "evaluator")]
         none = bool(given) and isinstance(given[0].value, ast.Constant) and given[0].value.value is None
         if given and isinstance(given[0].value, (ast.IfExp, ast.BoolOp)):
             return

@@ -77,6 +77,8 @@ def test_what_is_computed_or_changed_is_not_known(text: str) -> None:
     ("text", "key"),
     [
         ("from setfit import TrainingArguments\nTrainingArguments(output_dir='o', body_learning_rate=1e-5)", "body_learning_rate"),
+        ("from .training_args import TrainingArguments\nTrainingArguments(num_epochs=1)", "num_epochs"),
+        ("from .grpo_config import GRPOConfig\nGRPOConfig(max_seq_len=1)", "max_seq_len"),
         ("from swift.tuners import LoraConfig\nLoraConfig(r=8, lora_dtype='bfloat16')", "lora_dtype"),
         ("from unsloth import FastLanguageModel\nfrom trl import SFTConfig\nSFTConfig(max_seq_length=9)", "max_seq_length"),
         ("import unsloth\nfrom trl import GRPOConfig\nGRPOConfig(vllm_sampling_params=f())", "vllm_sampling_params"),
@@ -85,6 +87,20 @@ def test_what_is_computed_or_changed_is_not_known(text: str) -> None:
 def test_classes_of_other_packages_and_what_unsloth_adds_are_not_judged(text: str, key: str) -> None:
     """A class of the same name elsewhere has arguments of its own, and Unsloth gives TRL's classes more."""
     assert owners(read(text).parsed).get(key, "unknown") == "unknown"
+
+
+def test_of_several_models_in_a_script_none_is_the_one_that_a_collator_is_for() -> None:
+    """A tutorial trains a causal model, and then a masked one."""
+    one = "from transformers import *\nimport transformers\nAutoModelForCausalLM.from_pretrained('a')\n"
+    masks = "transformers.DataCollatorForLanguageModeling(tokenizer=tokenizer)\n"
+    assert told(one + masks)["training.collator_masks"] is True
+    other = "AutoModelForMaskedLM.from_pretrained('a')\n"
+    assert "training.collator_masks" not in told(one + other + masks)
+
+
+def test_an_evaluator_evaluates_without_a_data_set() -> None:
+    """Sentence Transformers' trainer takes either."""
+    assert told("SentenceTransformerTrainer(model=m, train_dataset=d, evaluator=e)")["training.eval_data"] is True
 
 
 def test_unsloth_leaves_the_other_arguments_of_trl_as_they_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -16,7 +17,7 @@ MARKUP = (
     "<|header_start|>", "<|turn_end|>", "<|im_sep|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
 )  # fmt: skip
 """What chat templates print around turns."""
-MOST_TOKENS = 400
+MOST_TOKENS, LONGEST_TOKEN = 400, 100
 _PATTERNS: Sequence[tuple[str, bytes]] = (
     ("mojibake", rb"\xc3[\x82\x83]\xc2[\x80-\xbf]|\xc3\xa2\xe2\x82\xac"),
     ("replacement_characters", rb"\xef\xbf\xbd"),
@@ -27,35 +28,37 @@ _PATTERNS: Sequence[tuple[str, bytes]] = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=8)
+def _compiled(special: tuple[str, ...], turns: bool) -> tuple[list[str], list[str], Any]:
+    """What each pattern is a sign of, what it shows, and the automaton for all of them."""
+    import hyperscan
+
+    own = [token for token in special if 2 < len(token) <= LONGEST_TOKEN][:MOST_TOKENS]
+    literals = [("special_tokens", token) for token in own]
+    literals += [("template_markup", mark) for mark in MARKUP if mark not in own]
+    expressions = [(kind, text, _literal(text)) for kind, text in (literals if turns else [])]
+    expressions += [(kind, "", pattern) for kind, pattern in _PATTERNS]
+    database: Any = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    database.compile(
+        expressions=[pattern for _, _, pattern in expressions],
+        ids=list(range(len(expressions))),
+        elements=len(expressions),
+        flags=[hyperscan.HS_FLAG_DOTALL] * len(expressions),
+    )
+    database.scratch = hyperscan.Scratch(database)
+    return [kind for kind, _, _ in expressions], [text for _, text, _ in expressions], database
+
+
+def _literal(text: str) -> bytes:
+    return b"".join(b"\\x%02x" % byte for byte in text.encode("utf-8", "replace"))
+
+
 class Contents:
     """Looks through texts. `special` are the model's own control tokens; `turns` says whether the texts go into a chat template."""
 
     def __init__(self, tally: Tally, special: Sequence[str], turns: bool) -> None:
-        import hyperscan
-
         self._tally = tally
-        self._kinds: list[str] = []
-        self._shown: list[str] = []
-        expressions: list[bytes] = []
-        own = [token for token in special if len(token) > 2][:MOST_TOKENS]
-        literals = [("special_tokens", token) for token in own]
-        literals += [("template_markup", mark) for mark in MARKUP if mark not in own]
-        for kind, text in literals if turns else ():
-            self._kinds.append(kind)
-            self._shown.append(text)
-            expressions.append(b"".join(b"\\x%02x" % byte for byte in text.encode()))
-        for kind, pattern in _PATTERNS:
-            self._kinds.append(kind)
-            self._shown.append("")
-            expressions.append(pattern)
-        self._database: Any = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        self._database.compile(
-            expressions=expressions,
-            ids=list(range(len(expressions))),
-            elements=len(expressions),
-            flags=[hyperscan.HS_FLAG_DOTALL] * len(expressions),
-        )
-        self._database.scratch = hyperscan.Scratch(self._database)
+        self._kinds, self._shown, self._database = _compiled(tuple(special), turns)
 
     def look(self, texts: Sequence[bytes], lines: Sequence[int]) -> None:
         """Count what is in the texts; each has a line."""

@@ -110,6 +110,8 @@ def absolute(path: str, environ: Mapping[str, str], folder: str) -> str:
 
 def _expanded(path: str, environ: Mapping[str, str], folder: str) -> list[tuple[str, str]]:
     """The files that a path means: itself, the data files of a folder, what a pattern finds; each with its name inside it."""
+    if not path or "\0" in path:
+        return []
     whole = absolute(path, environ, folder)
     if os.path.isdir(whole):
         return [(name, os.path.relpath(name, whole)) for name in sorted(islice(_inside(whole), MOST_LISTED))][

@@ -69,6 +69,9 @@ def test_a_pattern_means_what_it_finds(tmp_path: Path) -> None:
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     """Also a link that leads nowhere is no reason to stop."""
     os.symlink("nowhere", tmp_path / "link.jsonl")
+    jsonl(tmp_path / "here.jsonl", [])
+
+    assert 2 == len(found(tmp_path, ["", "a\0b"])[1])
 
     assert [Unchecked("training data", "none.jsonl: there is no such file or folder")] == found(
         tmp_path, ["none.jsonl"]

@@ -28,9 +28,8 @@ def put(key: str, value: str) -> Edit:
             text = text.rstrip("\n") + "\n"
             return Edited(f"{text}{key}: {value}\n", text.count("\n") + 1)
         head, tail = text[: found.start()], text[found.end() :]
-        inner = re.match(
-            r"(?:\n(?:%s[ ]+\S|%s- ).*)*" % (found[1], found[1] or "(?=-)"), tail
-        )  # a mapping or list below it
+        inside = rf"(?:\n(?:{found[1]}[ ]+\S|{found[1] or '(?=-)'}- ).*)*"  # a mapping or list below it
+        inner = re.match(inside, tail)
         tail = tail[inner.end() :] if inner else tail
         return Edited(f"{head}{found[1]}{key}: {value}{tail}", head.count("\n") + 1)
 

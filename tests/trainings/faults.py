@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.trainings.edits import Edit, below, both, keyword, put, rename
@@ -17,7 +19,7 @@ class Fault(NamedTuple):
     edit: Edit
     keys: tuple[str, ...]
     anywhere: bool = False
-    facts: dict[str, Any] = {}
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 AX, LF, DS, AC = "axolotl/examples__", "LLaMA-Factory/examples__", "axolotl/deepspeed_configs__", "accelerate/"
@@ -102,7 +104,7 @@ VALUES: tuple[Fault, ...] = (
         for file, key, value in (
             (LLAMA1B, "learning_rate", "2"), (MISTRAL, "learning_rate", "0"), (FFT8B, "learning_rate", "-0.00001"),
             (FFT8B, "learning_rate", "0.01"), (QWEN2, "learning_rate", "0.05"), (TINY, "learning_rate", "0.1"),
-            (GEMMA, "micro_batch_size", "0"), (CODE, "gradient_accumulation_steps", "0"), (TINY, "num_epochs", "0"),
+            (GEMMA, "micro_batch_size", "0"), (CODE, "gradient_accumulation_steps", "0"), (GLM, "num_epochs", "0"),
             (LLAMA1B, "lora_r", "0"), (TINY, "lora_dropout", "1.0"), (MISTRAL, "lora_dropout", "5"), (GEMMA, "lora_alpha", "0"),
             (PHI, "optimizer", "adamw_torchh"), (RAY, "optimizer", "adam8bit"), (SEED, "lr_scheduler", "cosin"),
             (MISTRAL, "adapter", "qlorra"), (GLM, "learning_rate", "3e0"), (DEDUP, "attn_implementation", "flash_atention_2"),
@@ -190,7 +192,7 @@ OWN: tuple[Fault, ...] = (
         Fault(file, rename(key, slip), (slip,))
         for file, key, slip in (
             ("sft.yaml", "learning_rate", "learning_rat"), ("sft.yaml", "max_length", "max_lenght"), ("sft.yaml", "lora_target_modules", "lora_targets_modules"),
-            ("dpo.yaml", "loss_type", "loss_typ"), ("grpo.yaml", "num_generations", "num_generation"),
+            ("dpo.yaml", "gradient_accumulation_steps", "gradient_acumulation_steps"), ("grpo.yaml", "num_generations", "num_generation"),
             ("trainer.json", "per_device_train_batch_size", "per_device_train_batchsize"), ("trainer.json", "warmup_steps", "warm_up_steps"),
             
             ("ds_zero3.json", "train_micro_batch_size_per_gpu", "train_micro_batch_size_per_gpus"), ("accelerate_ds.yaml", "mixed_precision", "mixed_precission"),
@@ -205,7 +207,7 @@ OWN: tuple[Fault, ...] = (
             ("sft.yaml", "lora_r", "0"), ("sft.yaml", "lora_alpha", "0"), ("sft.yaml", "lora_dropout", "1.5"), ("sft.yaml", "optim", "adamw_fast"),
             ("sft.yaml", "logging_steps", "0"), ("sft.yaml", "save_strategy", "monthly"), ("sft.yaml", "warmup_ratio", "5"),
             ("sft.yaml", "adam_beta1", "1.5"), ("sft.yaml", "evaluation_strategy", "steps"), ("sft.yaml", "max_seq_length", "256"),
-            ("dpo.yaml", "beta", "-0.1"), ("dpo.yaml", "learning_rate", "0.1"), ("dpo.yaml", "num_train_epochs", "0"),
+            ("dpo.yaml", "beta", "-0.1"), ("dpo.yaml", "learning_rate", "2.0"), ("dpo.yaml", "num_train_epochs", "0"),
             ("grpo.yaml", "num_generations", "1"), ("grpo.yaml", "learning_rate", "-1e-6"),
             ("trainer.json", "learning_rate", "5.0"), ("trainer.json", "lr_scheduler_type", '"linearly"'), ("trainer.json", "no_cuda", "false"),
             ("accelerate_ds.yaml", "mixed_precision", "bfloat16"), ("accelerate_ds.yaml", "distributed_type", "DEEPSEED"),
@@ -216,7 +218,7 @@ OWN: tuple[Fault, ...] = (
     Fault("accelerate_ds.yaml", put("zero_stage", "9"), ("deepspeed_config.zero_stage",)),
     Fault("accelerate_ds.yaml", put("offload_param_device", "nvme"), ("deepspeed_config.offload_param_device", "deepspeed_config.offload_param_nvme_path"), True),
     Fault("accelerate_ds.yaml", put("offload_optimizer_device", "gpu"), ("deepspeed_config.offload_optimizer_device",)),
-    Fault("accelerate_fsdp2.yaml", below("fsdp_config", "fsdp_sharding_strategy", "FULL_SHARD"), ("fsdp_config.fsdp_sharding_strategy", "fsdp_config.fsdp_version"), True),
+    Fault("accelerate_fsdp2.yaml", below("fsdp_config", "fsdp_sharding_strategy", "SHARD_GRAD_OP"), ("fsdp_config.fsdp_sharding_strategy", "fsdp_config.fsdp_version"), True),
     Fault("accelerate_fsdp2.yaml", put("fsdp_state_dict_type", "LOCAL_STATE_DICT"), ("fsdp_config.fsdp_state_dict_type",)),
     Fault("accelerate_fsdp2.yaml", put("fsdp_transformer_layer_cls_to_wrap", "Qwen3DecoderLayr"), ("fsdp_config.fsdp_transformer_layer_cls_to_wrap",), facts={"model.type": "qwen3"}),
     Fault("ds_zero3.json", put("stage", "33"), ("zero_optimization.stage",)),

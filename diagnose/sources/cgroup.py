@@ -27,7 +27,7 @@ class Memory(Struct, frozen=True):
 
     `limit` is the smallest of all levels, `free` the least room that a level has left (what the kernel can take back
     from its file cache counts as free), `kills` how often the out-of-memory killer struck in the group, `hits` how often
-    its limit was met.
+    a limit was met, of all levels together.
     """
 
     limit: int | None = None
@@ -127,7 +127,7 @@ def memory_in(root: str, group: Group) -> Memory:
         _used(root, own, group.version),
         min(room) if room else None,
         _kills(root, own, group.version),
-        _hits(root, own, group.version),
+        _hits(root, group),
     )
 
 
@@ -156,7 +156,14 @@ def _kills(root: str, folder: str, version: int) -> int | None:
     return proc.whole(proc.fields(proc.text(root, f"{folder}/{name}") or "", " ").get("oom_kill", ""))
 
 
-def _hits(root: str, folder: str, version: int) -> int | None:
+def _hits(root: str, group: Group) -> int | None:
+    """How often a limit of any level was met: each level counts its own."""
+    found = [_hits_at(root, folder, group.version) for folder in group.folders]
+    known = [hits for hits in found if hits is not None]
+    return sum(known) if known else None
+
+
+def _hits_at(root: str, folder: str, version: int) -> int | None:
     if version == 1:
         return proc.number(root, f"{folder}/memory.failcnt")
     return proc.whole(proc.fields(proc.text(root, f"{folder}/memory.events") or "", " ").get("max", ""))

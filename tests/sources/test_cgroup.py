@@ -49,6 +49,27 @@ def test_version_2_takes_the_smallest_limit_of_all_levels(tmp_path: Path) -> Non
     assert cgroup.version(root) == "2"
 
 
+def test_the_group_of_another_process_and_the_limits_that_were_met(tmp_path: Path) -> None:
+    """Of a process by its number; a limit of the group above that was met counts."""
+    top = "/sys/fs/cgroup"
+    root = tree(
+        tmp_path,
+        {
+            "/proc/self/cgroup": "0::/\n",
+            "/proc/77/cgroup": "0::/job/step\n",
+            "/proc/self/mountinfo": V2,
+            **{f"{top}/{path}cgroup.controllers": "memory" for path in ("", "job/", "job/step/")},
+            **group(f"{top}/job/step", memory_max="max", memory_events="max 0\noom_kill 1\n"),
+            **group(f"{top}/job", memory_max=str(GiB), memory_current=str(GiB), memory_events="max 41\noom_kill 1\n"),
+        },
+    )
+    found = cgroup.find(root, "memory", "77")
+
+    assert found is not None
+    assert found.folders == (f"{top}/job/step", f"{top}/job", top)
+    assert cgroup.memory_in(root, found) == cgroup.Memory(limit=GiB, used=None, free=0, kills=1, hits=41)
+
+
 def test_version_2_in_a_container(tmp_path: Path) -> None:
     """With a name space of its own, a container's group is the root of what it sees."""
     root = tree(

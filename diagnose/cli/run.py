@@ -139,13 +139,17 @@ class _Run:
                 signal.signal(number, lambda *_: os._exit(code))
         finally:
             signals.give_back()
+        self._without_harm(lambda: self._after(seen, code))
+        return code
+
+    def _without_harm(self, tell: Callable[[], None]) -> None:
+        """Tell something; whatever goes wrong with that, the exit code is the command's."""
         try:
-            self._after(seen, code)
+            tell()
         except DoctorError as error:
             self._say(f"llmdoctor: {error}\n")
-        except Exception as error:  # whatever goes wrong with a report: the exit code is the command's
+        except Exception as error:
             self._say(f"llmdoctor: the diagnosis failed: {type(error).__name__}: {error}\n")
-        return code
 
     def _witnesses(self) -> list[Witness]:
         from diagnose.run import gpus
@@ -205,7 +209,7 @@ class _Run:
         if shown and not report.tells_why(diagnosis):
             self._say("llmdoctor: neither the output nor the end tells why. Of the machine this was found:\n\n")
         if shown:
-            self._say(_rendered(diagnosis))
+            self._say(_rendered(diagnosis, _in_colour()))
         if self._files is not None:
             self._write(case, diagnosis, seen)
 
@@ -252,13 +256,18 @@ class _Run:
         self._say(f"llmdoctor: report in {self._files.path('report.md')}\n")
 
     def _not_started(self, error: StartError) -> int:
-        """Say why, and what the rules know of it."""
+        """Say why; the exit code that a shell would give."""
+        self._say(f"llmdoctor: {error.sentence}\n")
+        self._without_harm(lambda: self._explain_not_started(error))
+        return error.code
+
+    def _explain_not_started(self, error: StartError) -> None:
+        """What the rules know of it."""
         from diagnose import ruleset
         from diagnose.model import Case, Fact
         from diagnose.run import report
         from diagnose.run.outcome import ORIGIN
 
-        self._say(f"llmdoctor: {error.sentence}\n")
         told = (
             Fact("run.start_error", error.reason, ORIGIN),
             Fact("run.exit_code", error.code, ORIGIN),
@@ -267,11 +276,10 @@ class _Run:
         case = Case(told, origins=(report.OUTPUT,), machine=True)
         diagnosis = report.judged(ruleset.load(list(self._wish.rules)), case)
         if diagnosis.diagnoses:
-            self._say(f"\n{_rendered(diagnosis)}")
+            self._say(f"\n{_rendered(diagnosis, _in_colour())}")
         if self._files is not None:
             self._keep("", Followed())
             self._write(case, diagnosis, Followed())
-        return error.code
 
     # -- a hang --------------------------------------------------------------------------------------------------------
 
@@ -280,6 +288,7 @@ class _Run:
         text = self._kept.text().decode("utf-8", "replace")
         still = self._hang.seconds if self._hang else 0.0
         self._say(f"\nllmdoctor: no output and no progress for {_spoken(still)}; looking where the processes stand …\n")
+        in_colour = _in_colour()
 
         def look(asked: int, tell: Callable[[Message], None]) -> None:
             from diagnose.run import hang, stacks
@@ -296,10 +305,11 @@ class _Run:
             seen.seconds = round(time.monotonic() - self._began, 1)
             try:
                 case, diagnosis = self._judge(seen, text)
-                looked.text = _rendered(diagnosis)
+                looked.text = _rendered(diagnosis, in_colour)
                 if self._files is not None:
                     self._keep(text, seen)
                     self._write(case, diagnosis, seen)
+                    looked.text += f"llmdoctor: report in {self._files.path('report.md')}\n"
             finally:
                 tell(looked)
 
@@ -321,9 +331,14 @@ class _Run:
             pass
 
 
-def _rendered(diagnosis: Diagnosis) -> str:
-    """The report as a text, in colour where standard error is a terminal that shows it."""
-    if os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+def _in_colour() -> bool:
+    """Whether standard error is a terminal that shows colour, and wants it."""
+    return os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _rendered(diagnosis: Diagnosis, in_colour: bool) -> str:
+    """The report as a text."""
+    if in_colour:
         from diagnose.cli.terminal import coloured
 
         return coloured(diagnosis)

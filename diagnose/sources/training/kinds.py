@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 from diagnose.sources.settings import words
@@ -52,8 +51,7 @@ def reader(kind: str) -> ModuleType | None:
     """The module that reads a kind; None for one that has none."""
     if kind not in ORDER:
         return None
-    name = f"diagnose.sources.training.{kind}"
-    return import_module(name) if find_spec(name) else None
+    return import_module(f"diagnose.sources.training.{kind}")
 
 
 def read(document: Node, file: str, kind: str, reads: Reads | None = None) -> Parsed:

@@ -7,6 +7,7 @@ into the model's own chat template and tokenizer.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["read"]
 
+_MOST_SCRIPT = 1 << 20
+_CHANGES = re.compile(
+    r"\.(?:map|filter|\w*_columns?|with_transform|set_transform|with_format|set_format|cast\w*)\("
+    r"|Dataset\.from_|formatting_func|collat|__getitem__|\bjson\.load|\bread_\w+\(|\b(?:pd|pandas|pl|polars)\."
+)
+"""What a script changes data with, or makes it of, or how it reads it in its own way."""
+_IMPORTED = re.compile(r"^[ \t]*(?:from|import)[ \t]+([\w., \t]+)", re.MULTILINE)
 DEFAULT_CUT = 1024
 """Tokens that TRL's trainers cut examples to where nothing is set (`max_length` of SFTConfig and DPOConfig, TRL 0.13 and later)."""
 _CUT_BY_DEFAULT = ("sft", "dpo", "kto", "reward", "orpo", "cpo")
@@ -44,7 +52,7 @@ def read(
         return
     model = _model(environ, folder, known)
     around = _around(model, environ, folder, known, sample or not paths)
-    yield Fact("data.mapped", "training.script" in known, "training configuration")
+    yield Fact("data.mapped", _is_mapped(environ, folder, known), "training configuration")
     yield Fact("data.packed", _text(known, "training.packing") == "True", "training configuration")
     if _text(known, "training.framework"):
         yield Fact("data.beyond", _beyond(known), "training configuration")
@@ -52,6 +60,25 @@ def read(
     for number, file in enumerate(found):
         yield from _one(number, file, around, model, _limits(known), done)
     yield from _together(done)
+
+
+def _is_mapped(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -> bool:
+    """Whether a script may change the data before the trainer sees it: it does, or it is not seen that it does not."""
+    from diagnose.sources.data.named import absolute
+
+    if "training.script" not in known:
+        return False
+    path = absolute(_text(known, "training.script"), environ, folder)
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MOST_SCRIPT).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return True
+    if "load_dataset(" not in text or len(text) >= _MOST_SCRIPT or _CHANGES.search(text):
+        return True
+    names = (name for line in _IMPORTED.findall(text) for name in line.partition(" import")[0].split(","))
+    modules = (os.path.join(os.path.dirname(path), name.strip().partition(".")[0]) for name in names)
+    return any(name.endswith(os.sep) or os.path.isdir(name) or os.path.isfile(f"{name}.py") for name in modules)
 
 
 def _around(

@@ -46,7 +46,8 @@ class Layout(Struct, frozen=True):
 class Asked(Struct, frozen=True):
     """What the settings say of a dataset: the framework, its word for the form, the field, an entry of dataset_info.json.
 
-    `place` is the setting that names it: file, line, column and key.
+    `keys` are those of a message that hold its role and its text, `roles` what its roles mean, where the settings map them.
+    `place` is the setting that names the dataset: file, line, column and key.
     """
 
     framework: str = ""
@@ -54,6 +55,8 @@ class Asked(Struct, frozen=True):
     format: str = ""
     field: str = ""
     entry: dict[str, Any] | None = None
+    keys: tuple[str, str] = ("", "")
+    roles: dict[str, str] = {}
     place: tuple[str, int, int, str] | None = None
 
 
@@ -85,8 +88,9 @@ def _of_axolotl(first: Mapping[str, Any], asked: Asked) -> Layout | None:
         return _with(first, Layout("text", {"text": field}, told=True), field)
     if kind == "chat_template" and asked.task in ("", "sft"):
         field = asked.field or "messages"
-        role, content = _keys(first.get(field))
-        names = {"human": "user", "gpt": "assistant"}
+        seen = _keys(first.get(field))
+        role, content = asked.keys[0] or seen[0], asked.keys[1] or seen[1]
+        names = {"human": "user", "gpt": "assistant", **asked.roles}
         return _with(first, Layout("messages", {"messages": field}, role, content, names, told=True), field)
     if asked.format in ("alpaca", "alpaca_chat.load_qa") or asked.format.startswith("alpaca:"):
         made = Layout("alpaca", dict(ALPACA), told=True)

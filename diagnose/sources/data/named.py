@@ -156,10 +156,26 @@ def _told(
             break
         form, field = (_text(known, f"training.dataset.{number}.{name}") for name in ("format", "field"))
         item = known[f"training.dataset.{number}.path"]
-        asked = Asked(framework, task, form, field, place=(item.origin, item.line, item.column, ""))
+        keys, roles = _mapped(known, f"training.axolotl.dataset.{number}.")
+        asked = Asked(framework, task, form, field, None, keys, roles, (item.origin, item.line, item.column, ""))
         yield _Told(
             os.path.realpath(absolute(path, environ, folder)), _text(known, f"training.dataset.{number}.role"), asked
         )
+
+
+def _mapped(known: Mapping[str, Fact], head: str) -> tuple[tuple[str, str], dict[str, str]]:
+    """What Axolotl's message_property_mappings and roles say of the keys and roles of a dataset's messages."""
+    role, content = (
+        next(
+            (text for name in (f"message_property_mappings_{part}", old) if (text := _text(known, head + name))),
+            "",
+        )
+        for part, old in (("role", "message_field_role"), ("content", "message_field_content"))
+    )
+    meant = ("system", "user", "assistant", "tool")
+    return (role, content), {
+        name.strip(): one for one in meant for name in _text(known, f"{head}roles_{one}").split(",") if name.strip()
+    }
 
 
 def as_files(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]) -> Iterator[Reading]:

@@ -55,6 +55,38 @@ def test_healthy_data_gives_nothing(tmp_path: Path, name: str, model: str) -> No
     assert [] == rules_on([path], known)
 
 
+def test_keys_and_roles_that_axolotl_maps(tmp_path: Path) -> None:
+    """Messages under other names are conversations where the settings say what the names mean."""
+    path = jsonl(tmp_path / "data.jsonl", [{"dialog": [{"by": "client", "says": f"q {n}"}, {"by": "agent", "says": f"a {n}"}]} for n in N])  # fmt: skip
+    head = "training.dataset.0."
+    known = {"training.framework": "axolotl", "training.task": "sft", head + "path": "data.jsonl", head + "format": "chat_template", head + "field": "dialog"}  # fmt: skip
+    own = "training.axolotl.dataset.0."
+    keys = {own + "message_property_mappings_role": "by", own + "message_property_mappings_content": "says"}
+    assert rules_on([path], known) == ["data-messages-without-role"]
+    assert "data-messages-without-role" not in rules_on([path], known | keys)
+    assert (
+        rules_on([path], known | keys | {own + "roles_user": "client,customer", own + "roles_assistant": "agent"}) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "mapped"),
+    [
+        ("from datasets import load_dataset\ntrainer(load_dataset('json'))\n", False),
+        ("from datasets import load_dataset\ntrainer(load_dataset('json').map(shape))\n", True),
+        ("from datasets import load_dataset\nfrom shapes import shape\nshape(load_dataset('json'))\n", True),
+        ("import json\nrows = [json.loads(line) for line in open('data.jsonl')]\n", True),
+    ],
+)
+def test_a_script_that_may_change_the_data(tmp_path: Path, script: str, mapped: bool) -> None:
+    """Rows as they lie in the file tell nothing where a script, or a module beside it, makes others of them."""
+    (tmp_path / "train.py").write_text(script)
+    (tmp_path / "shapes.py").write_text("")
+    path = jsonl(tmp_path / "data.jsonl", [{"messages": [{"by": "user", "says": f"q {n}"}]} for n in N])
+    found = rules_on([path], {**TRL, "training.script": "train.py"})
+    assert ("data-messages-without-role" in found) is not mapped
+
+
 def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
     """A list, a field, a table, compressed lines."""
     rows = [{"text": f'number {n},\n"quoted"'} for n in N]

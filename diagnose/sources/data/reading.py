@@ -211,8 +211,9 @@ class Read:
         self.count = self._rows
         self.columns = self._shapes.columns()
         yield Fact(f"{head}.examples", self.count, path)
-        yield Fact(f"{head}.layout", self.layout.name, path)
-        yield Fact(f"{head}.columns", ", ".join(self.columns)[:300] or "none", path)
+        if self.count:
+            yield Fact(f"{head}.layout", self.layout.name, path)
+            yield Fact(f"{head}.columns", ", ".join(self.columns)[:300] or "none", path)
         if self.partial:
             self.about = self.about or self._estimate()
             yield Fact(f"{head}.sampled", True, path)

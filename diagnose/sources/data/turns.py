@@ -164,6 +164,8 @@ class Turns:
         sides = ["user" if name == "tool" else name for name, _ in spoken]
         if sides != ["user", "assistant"] * (len(sides) // 2) or "system" in meant[1:]:
             found.append(("not_alternating", order))
+        if any(name not in ROLES for name in meant):
+            return found  # one of them may be the assistant under another name
         if "assistant" not in meant:
             found.append(("no_assistant", order))
         elif meant[-1] != "assistant":

@@ -68,6 +68,7 @@ _COUNTED: tuple[tuple[str, str], ...] = (
     ("pair_same", "pairs whose two answers are the same"),
     ("prompts_differ", "pairs without prompt whose conversations begin differently"),
     ("kinds_differ", "examples with a prompt that is a text and a completion that is messages, or the reverse"),
+    ("prompt_beside_turns", "pairs whose prompt is a text, beside two whole conversations that begin with it"),
     ("label_missing", "examples without label"),
     ("label_text", "examples whose label is a text"),
     ("label_no_flag", "examples whose label is neither true or false nor 1 or 0"),

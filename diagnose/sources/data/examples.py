@@ -90,6 +90,9 @@ class Examples:
     def _pair_of_turns(self, prompt: Any, chosen: list[Any], rejected: list[Any], line: int) -> str:
         if not chosen or not rejected:
             self.tally.add("chosen_empty" if not chosen else "rejected_empty", line)
+        if isinstance(prompt, str) and chosen and rejected and chosen[0] == rejected[0]:
+            self.tally.add("prompt_beside_turns", line, "the prompt is a text, chosen and rejected begin with it")
+            prompt = None
         if isinstance(prompt, str):
             self.tally.add("kinds_differ", line, "the prompt is a text, the answers are messages")
             return prompt

@@ -58,6 +58,11 @@ def test_each_form_is_seen_by_its_columns(name: str) -> None:
         (PAIR, {**PAIR, "rejected": "a"}, {"pair_same"}),
         (PAIR, {**PAIR, "rejected": None}, {"rejected_missing"}),
         (PAIR, {**PAIR, "chosen": ""}, {"chosen_empty"}),
+        (
+            PAIR,
+            {**PAIR, "chosen": [user("q"), answer("a")], "rejected": [user("q"), answer("b")]},
+            {"prompt_beside_turns"},
+        ),
         (PAIR, {**PAIR, "chosen": [answer("a")], "rejected": [answer("b")]}, {"kinds_differ"}),
         (PAIR, {"chosen": [user("q"), answer("a")], "rejected": [user("p"), answer("b")]}, {"prompts_differ"}),
         (JUDGED, {**JUDGED, "label": "true"}, {"label_text"}),

@@ -101,7 +101,7 @@ GPU: tuple[FactKind, ...] = (
         ("driver.ascend", "text", "version of the Ascend driver"),
     ),
     *kinds("gpu", "GPUs",
-        ("gpu.vendor", "text", "whose GPUs are there: nvidia, amd, intel, apple, ascend, habana, none"),
+        ("gpu.vendor", "text", "whose GPUs are there: nvidia, amd, intel, apple, ascend, habana, other, none"),
         ("gpu.models", "text", "the GPUs by model: 8 x NVIDIA H100 80GB HBM3"),
         ("gpu.mixed_capability", "flag", "whether the GPUs differ in compute capability"),
         ("gpu.capability_least", "version", "the lowest compute capability among several GPUs"),

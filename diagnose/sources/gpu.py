@@ -102,8 +102,12 @@ def _around_nvidia(tree: Tree, environ: Mapping[str, str], box: str, origin: str
         yield from devices.container_tools(tree)
 
 
+_OTHERS = ("/dev/accel0", "/dev/neuron0", "/dev/cambricon_ctl", "/dev/mtgpu.0")
+"""Devices of Google's TPUs, AWS Trainium, Cambricon and Moore Threads, of which no more is looked up."""
+
+
 def _others(tree: Tree, environ: Mapping[str, str], found: Sequence[Card]) -> Iterator[Reading]:
-    """AMD, Ascend, Gaudi, Intel or Apple, in this order; or none at all."""
+    """AMD, Ascend, Gaudi, Intel or Apple, in this order; another maker's, of which no more is told; or none at all."""
     on_bus = {name: len(devices.gpus_of(vendor, found)) for name, vendor in devices.MAKERS}
     if on_bus["amd"] or tree.exists("/dev/kfd"):
         yield Fact("gpu.vendor", "amd", "/sys/bus/pci/devices")
@@ -120,6 +124,8 @@ def _others(tree: Tree, environ: Mapping[str, str], found: Sequence[Card]) -> It
     elif tree.root == "/" and platform.system() == "Darwin" and platform.machine() == "arm64":
         yield Fact("gpu.vendor", "apple", "platform")
         yield Fact("gpu.count", 1, "platform")
+    elif other := next((name for name in _OTHERS if tree.exists(name)), ""):
+        yield Fact("gpu.vendor", "other", other)
     else:
         yield Fact("gpu.vendor", "none", "/sys/bus/pci/devices")
         yield Fact("gpu.count", 0, "/sys/bus/pci/devices")

@@ -517,6 +517,14 @@ def test_gaudi_is_recognised(machine: Machine) -> None:
     assert machine.card("0000:33:00.0", devices.HABANA, "0x120000").told()["gpu.vendor"] == "habana"
 
 
+@pytest.mark.parametrize("name", ["/dev/accel0", "/dev/neuron0", "/dev/cambricon_ctl"])
+def test_an_accelerator_of_another_maker_is_not_none(machine: Machine, name: str) -> None:
+    """No more is known of it, and what holds for a machine without any does not hold there."""
+    told = machine.file(name).told()
+    assert told["gpu.vendor"] == "other"
+    assert "gpu.count" not in told
+
+
 def test_nvidia_goes_before_a_processors_graphics(machine: Machine) -> None:
     """A desktop with both is an NVIDIA machine."""
     machine.card("0000:00:02.0", devices.INTEL, "0x030000", "i915").card(

@@ -51,7 +51,7 @@ def run(target: Target, wanted: Wanted, rule_folders: list[str], each: Sequence[
     """
     settings = project.find(working_folder())
     baseline = check_wanted(wanted, settings)
-    targets = _targets(_wanted_of(target, settings), each, settings)
+    targets = _targets(target, each, settings)
     rules = cache(lambda: ruleset.load([*rule_folders, *(settings.inside(path) for path in settings.rules)]))
     cases = [case_of(rules, one) for one in targets]
     warn_of_unknown(rules(), settings)
@@ -62,15 +62,8 @@ def run(target: Target, wanted: Wanted, rule_folders: list[str], each: Sequence[
     return code
 
 
-def _wanted_of(target: Target, settings: Project) -> Target:
-    """The target with the engine that the project's settings name, where the command line names none."""
-    if target.case or target.wanted or not settings.engines:
-        return target
-    return replace(target, wanted=settings.engines[0])
-
-
 def _targets(target: Target, each: Sequence[str], settings: Project) -> list[Target]:
-    """A target for each configuration; those that the project's settings name, where the command line names nothing."""
+    """A target for each configuration, and each engine; those of the project's settings, where the command line names none."""
     named = target.case or target.model or target.command or target.files or target.configs or target.data
     if not named and not each and settings.paths:
         found = paths.sort_out([settings.inside(path) for path in settings.paths], settings.file)
@@ -78,7 +71,9 @@ def _targets(target: Target, each: Sequence[str], settings: Project) -> list[Tar
         each = found.configs
     if each and target.configs:
         raise InputError("the files of one training are named with --config, several trainings without it; not both")
-    return [replace(target, configs=(path,)) for path in each] or [target]
+    engines = (target.wanted,) if target.case or target.wanted or not settings.engines else settings.engines
+    targets = [replace(target, configs=(path,)) for path in each] or [target]
+    return [replace(one, wanted=engine) for one in targets for engine in engines]
 
 
 def collect(target: Target, output: str, keep: list[str]) -> int:

@@ -110,3 +110,12 @@ def test_a_slip_in_the_settings_is_bad_input(home: Path, work: Path) -> None:
 
     assert done.returncode == 2
     assert "llmdoctor.toml:1:1: llmdoctor has no setting fail_on" in done.stderr.decode()
+
+
+def test_each_engine_of_a_project_is_asked_for(home: Path, work: Path) -> None:
+    """A name that nobody knows is told with its own name, beside one that is known."""
+    (work / "llmdoctor.toml").write_text('engines = ["trl", "no-such-engine"]\n', encoding="utf-8")
+    done = run_doctor(home, "check", "qwen2", "--no-machine", folder=work)
+
+    assert done.returncode == 2
+    assert "--for no-such-engine" in done.stderr.decode()

@@ -97,19 +97,48 @@ class Zstandard:
     def __init__(self, handle: int, size: int) -> None:
         import zstandard
 
-        self._plain = Plain(handle, size)
+        self._plain, self._handle, self._size = Plain(handle, size), handle, size
         self._error = zstandard.ZstdError
         unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
         self._reader = unpacker.stream_reader(self._plain, read_size=BLOCK, read_across_frames=True)  # type: ignore[arg-type]
 
     def read(self, most: int) -> bytes:
         try:
-            return self._reader.read(most)
+            data = self._reader.read(most)
         except self._error as error:
             raise ValueError(f"it does not unpack: {error}") from None
+        if not data and not _is_whole(self._handle, self._size):
+            raise ValueError("its compressed data ends in the middle")
+        return data
 
     def done(self) -> float:
         return self._plain.done()
+
+
+def _is_whole(handle: int, size: int) -> bool:
+    """Whether the last frame of a Zstandard file (RFC 8878) has its last block: the library ends in silence where it has not."""
+    at = 0
+    while at < size:
+        head = os.pread(handle, 8, at)
+        if len(head) == 8 and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:  # a frame that is passed over
+            at += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        if head[:4] != b"\x28\xb5\x2f\xfd":
+            return True  # what stands behind the frames is not of them
+        if len(head) < 5:
+            return False
+        one = head[4] >> 5 & 1
+        at += 6 - one + (0, 1, 2, 4)[head[4] & 3] + (one, 2, 4, 8)[head[4] >> 6]
+        last = False
+        while not last:
+            block = os.pread(handle, 3, at)
+            if len(block) < 3:
+                return False
+            number = int.from_bytes(block, "little")
+            last = bool(number & 1)
+            at += 3 + (1 if number >> 1 & 3 == 1 else number >> 3)
+        at += 4 * (head[4] >> 2 & 1)
+    return at == size
 
 
 def stream_of(name: str, handle: int, size: int) -> Stream:

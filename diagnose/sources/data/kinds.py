@@ -15,6 +15,7 @@ _BY_NAME = {
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 _UTF_16 = {b"\xff\xfe": "UTF-16 (little endian)", b"\xfe\xff": "UTF-16 (big endian)"}
+_CALLED = {"parquet": "a Parquet file", "arrow": "an Arrow file"}
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
     b"BZh": "a bzip2 file",
@@ -46,11 +47,13 @@ def kind_of(name: str, head: bytes, size: int) -> Kind:
         return problem
     found = _BY_NAME.get(ending, "")
     if found in ("parquet", "arrow"):
-        return Kind(problem="other", detail=f"its first bytes are not those of a {ending[1:]} file")
+        return Kind(problem="other", detail=f"its first bytes are not those of {_CALLED[found]}")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if found in ("jsonl", "json") or (not found and start[:1] in (b"{", b"[")):
         return Kind(_json(start, found == "jsonl"))
-    return Kind(found or "text") if found or ending in ("", ".md", ".text") else Kind(problem="unknown")
+    if found or ending in ("", ".md", ".text"):
+        return Kind(found or "text")
+    return Kind(problem="unknown", detail="neither its name nor its first bytes are those of a data file")
 
 
 def _json(start: bytes, lines: bool) -> str:

@@ -57,7 +57,7 @@ def data_files(
         role, _, path = given.partition("=") if given.startswith(("train=", "eval=", "test=")) else ("", "", given)
         shown = _expanded(path, environ, folder)
         if not shown:
-            readings.append(Unchecked("training data", f"{path}: there is no such file or folder"))
+            readings.append(Unchecked("training data", f"{path or '(no name)'}: {_why_none(path, environ, folder)}"))
         for name, inner in shown:
             if len(found) >= MOST_FILES:
                 readings.append(Unchecked(path, f"only the first {MOST_FILES} data files are read"))
@@ -122,6 +122,16 @@ def _expanded(path: str, environ: Mapping[str, str], folder: str) -> list[tuple[
     if any(mark in path for mark in "*?["):
         return [(name, os.path.basename(name)) for name in sorted(glob.glob(whole))[: MOST_FILES + 1]]
     return []
+
+
+def _why_none(path: str, environ: Mapping[str, str], folder: str) -> str:
+    """Why a path leads to no data file."""
+    whole = absolute(path, environ, folder)
+    if not path or not os.path.isdir(whole):
+        return "there is no such file or folder"
+    if files.names_in(whole) is None:
+        return "the folder cannot be read"
+    return f"the folder holds no file that is called like data: {', '.join(ENDINGS)}"
 
 
 def _inside(folder: str, depth: int = 0) -> Iterator[str]:

@@ -78,6 +78,8 @@ class Read:
                 if kind.problem:
                     yield Fact(f"{head}.problem", kind.problem, path)
                     yield Fact(f"{head}.detail", kind.detail, path)
+                    if kind.problem in _NOT_READ:
+                        yield Unchecked("training data", f"{path}: {kind.detail}")
                     return
                 self.format = kind.format
                 yield Fact(f"{head}.format", kind.format, path)
@@ -221,6 +223,9 @@ class Read:
             yield Fact(f"{head}.{fact.name}", fact.value, path)
         yield from self._columns(head)
         self._shapes.findings(self._tally, self.format == "jsonl")
+        if not self.count and not self._tally.counts:
+            yield Fact(f"{head}.problem", "no-examples", path)
+            yield Fact(f"{head}.detail", _NONE.get(self.format, "there is nothing in it that is one"), path)
         self._repeated()
         yield from self._of_examples(head)
         yield from self._tally.facts(head, path, self.count)
@@ -258,6 +263,15 @@ class Read:
             yield Fact(f"{head}.longest_count", self._longest_count, path)
 
 
+_NOT_READ = ("other", "unknown")
+"""Problems of files that nobody here knows how to read."""
+_NONE = {
+    "csv": "below the names of its columns stands no row",
+    "tsv": "below the names of its columns stands no row",
+    "json": "its list is empty",
+    "parquet": "it has no rows",
+    "arrow": "it has no rows",
+}
 _WITHOUT_PYARROW = (
     "reading Parquet and Arrow files needs pyarrow: name the environment that trains with --python, "
     "or pip install 'llmdoctor-cli[data]'"

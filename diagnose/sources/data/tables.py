@@ -25,7 +25,7 @@ class Table:
         self.columns: list[str] = []
         self.delimiter = delimiter
         self._blocks, self._tally = blocks, tally
-        self._done, self._offset = 0.0, 0
+        self._done, self._offset, self._width = 0.0, 0, 0
 
     def batches(self) -> Iterator[Batch]:
         """The rows. Raises what the blocks raise."""
@@ -46,20 +46,25 @@ class Table:
                 if not cells:
                     continue
                 if not self.columns:
-                    self.columns = cells[:MOST_COLUMNS]
+                    self.columns, self._width = cells[:MOST_COLUMNS], len(cells)
                     continue
                 rows.append((line, self._row(cells, line)))
                 if len(rows) >= MOST_ROWS:
                     yield Batch(rows, self._offset, self._done)
                     rows = []
         except csv.Error as error:
-            self._tally.add("unreadable", begun, str(error))
+            if "field larger" not in str(error):
+                self._tally.add("unreadable", begun, str(error))
+            elif reader.line_num > begun:
+                self._tally.add("quote_open", begun, f"a quotation mark that is not closed in {MOST_LINE >> 20} MiB")
+            else:
+                self._tally.add("huge_lines", begun, f"more than {MOST_LINE:,} bytes")
         finally:
             csv.field_size_limit(known)
         yield Batch(rows, self._offset, 1.0)
 
     def _row(self, cells: list[str], line: int) -> Example:
-        wanted = len(self.columns)
+        wanted = self._width
         if len(cells) > wanted:
             self._tally.add("too_many_cells", line, f"{len(cells)} cells under {wanted} columns")
         elif len(cells) < wanted:
@@ -76,7 +81,12 @@ class Table:
 
     def _lines(self) -> Iterator[str]:
         for line, _ in text_lines(self._noted(), self._tally):
-            yield line + "\n"
+            if "\r" not in line:
+                yield line + "\n"
+                continue
+            *parts, last = line.split("\r")  # pandas ends a row there too, outside of quotation marks
+            yield from (part + "\r" for part in parts)
+            yield last + "\n"
 
     def _noted(self) -> Iterator[Block]:
         for block in self._blocks:

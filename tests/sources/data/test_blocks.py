@@ -126,3 +126,25 @@ def test_a_sample_is_the_first_the_middle_and_the_last_lines(tmp_path: Path) -> 
     assert len(seen) < 1000
     assert path.read_bytes() == b"".join(block.data for block in whole)
     assert {0} == {block.line for block in found if block.offset > size // 3}
+
+
+@pytest.mark.parametrize("level", [1, 19])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_zstandard_that_was_cut_off_is_told(tmp_path: Path, level: int, checksum: bool) -> None:
+    """Wherever it was cut; several frames and such that are passed over are whole."""
+    text = os.urandom(300_000) + b"line\n" * 50_000
+    packed = zstandard.ZstdCompressor(level=level, write_checksum=checksum).compress(text)
+    whole = packed + b"\x50\x2a\x4d\x18\x03\0\0\0abc" + packed
+    assert text + text == unpacked(tmp_path, whole)
+    for cut in (5, 9, 40, len(packed) // 2, len(packed) - 1):
+        with pytest.raises(ValueError, match=r"in the middle|does not unpack"):
+            unpacked(tmp_path, packed[:cut])
+
+
+def unpacked(folder: Path, data: bytes) -> bytes:
+    """All that a file with these bytes unpacks to."""
+    path = folder / "a.zst"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        stream = blocks.stream_of(str(path), file.fileno(), len(data))
+        return b"".join(iter(lambda: stream.read(1 << 20), b""))

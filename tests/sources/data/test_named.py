@@ -79,6 +79,16 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert ["link.jsonl"] == [file.shown for file in found(tmp_path, ["link.jsonl"])[0]]
 
 
+def test_a_folder_without_data_is_told_as_one(tmp_path: Path) -> None:
+    """It is there; only nothing in it is called like data."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.md").write_text("hello")
+
+    (why,) = found(tmp_path, ["notes"])[1]
+    assert isinstance(why, Unchecked)
+    assert why.why.startswith("notes: the folder holds no file that is called like data")
+
+
 def test_the_settings_tell_what_a_file_is_for(tmp_path: Path) -> None:
     """By its path, with the form and field of its dataset."""
     jsonl(tmp_path / "one.jsonl", [])

@@ -166,9 +166,10 @@ def test_pipes_and_folders_without_data_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     _, unchecked = read([tmp_path / "pipe.jsonl", tmp_path / "empty", tmp_path / "none.jsonl"])
 
-    assert ["it is not a regular file", "there is no such file or folder", "there is no such file or folder"] == sorted(
-        one.why.rpartition(": ")[2] for one in unchecked
-    )
+    whys = [one.why.removeprefix(f"{tmp_path}/") for one in unchecked]
+    assert "pipe.jsonl: it is not a regular file" in whys
+    assert "none.jsonl: there is no such file or folder" in whys
+    assert any(why.startswith("empty: the folder holds no file") for why in whys)
 
 
 def test_evaluation_data_that_leaks_is_found(tmp_path: Path) -> None:
@@ -360,3 +361,20 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
     assert _peak(large) < base + 40
     assert _peak(line) < base + 60
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "text,label\n"), ("a.json", "[]"), ("a.tsv", "text\n")])
+def test_a_file_without_examples_is_told(tmp_path: Path, name: str, text: str) -> None:
+    """Well formed, and nothing to learn from."""
+    (tmp_path / name).write_text(text)
+    assert ["data-file-without-examples"] == rules_on([tmp_path / name])
+
+
+def test_what_is_no_data_file_is_told(tmp_path: Path) -> None:
+    """By its name it is a table of columns, or nothing that is known; neither passes in silence."""
+    for name in ("a.parquet", "a.arrow", "a.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n" + bytes(range(1, 200)))
+        facts, unchecked = read([tmp_path / name])
+        assert facts["data.file.0.problem"].value in ("other", "unknown")
+        assert [name in item.why for item in unchecked] == [True]
+    assert ["data-file-not-as-called"] == rules_on([tmp_path / "a.parquet"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnose.sources.data import blocks
+from diagnose.sources.data import blocks, tables
 from diagnose.sources.data.tables import EMPTY, Table, texts
 from diagnose.sources.data.tally import Tally
 from tests.sources.data.test_blocks import SIZES, Bytes
@@ -51,6 +51,7 @@ def test_any_bytes_are_read(data: bytes, sizes: list[int]) -> None:
         (b'a,b\n1,"2\n3,4\n', "quote_open", 2),
         (b"a,b\n1,2\n3,caf\xe9\n", "not_utf8", 3),
         (b"\xef\xbb\xbfa,b\n1,2\n", "byte_order_mark", 1),
+        (b"a,b\r1,2\r3\r", "too_few_cells", 3),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(data: bytes, kind: str, line: int) -> None:
@@ -66,6 +67,27 @@ def test_cells_that_mean_nothing_are_nothing() -> None:
 def test_a_line_number_counts_the_lines_inside_cells() -> None:
     """As an editor shows them."""
     assert [2, 4] == [line for line, _ in rows_of(b'a,b\n"x\ny",1\nz,2\n')[0]]
+
+
+def test_thousands_of_columns_are_not_too_many_cells() -> None:
+    """Only the first of them are looked into."""
+    names = ",".join(f"c{n}" for n in range(3000))
+    rows, tally, _ = rows_of(f"{names}\n{names}\n".encode())
+    assert not tally.counts
+    assert len(rows[0][1]) == tables.MOST_COLUMNS
+
+
+def test_a_carriage_return_alone_ends_a_row() -> None:
+    """As pandas has it; inside quotation marks it is part of the cell."""
+    expected = [{"a": "1", "b": "x\ry"}, {"a": "2", "b": "z"}]
+    assert expected == [row for _, row in rows_of(b'a,b\r1,"x\ry"\r2,z\r')[0]]
+
+
+@pytest.mark.parametrize(("data", "kind"), [(b"x" * 40, "huge_lines"), (b'"x\n' + b"y\n" * 40, "quote_open")])
+def test_a_cell_without_end_is_told_as_what_it_is(data: bytes, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over many lines it is a quotation mark that was left open."""
+    monkeypatch.setattr(tables, "MOST_LINE", 20)
+    assert [kind] == list(rows_of(b"a\n" + data + b"\n")[1].counts)
 
 
 @pytest.mark.parametrize(("data", "delimiter"), [(b"a;b\n1;2\n", ";"), (b"a\tb\n1\t2\n", "\t"), (b"a;b,c\n1,2\n", ",")])

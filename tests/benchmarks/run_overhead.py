@@ -4,7 +4,8 @@
 
 The loop computes on one processor, like the Python side of a training, and says a line with numbers each step, `--lines` a
 second. It times itself from its first step to its last, so that starting us is told apart (`start`). Runs alternate, the first
-pair is not counted. Beside the wall time its own processor time is compared, which other work on the machine changes less. The
+pair is not counted. Beside the wall time its own processor time is compared, which other work on the machine changes less, and
+the processor time that we take ourselves is told, without that of a run of `true`. The
 flood (a program that only writes) is told too: there every byte goes through us.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,10 +47,10 @@ FLOOD = (
 DOCTOR = [sys.executable, "-m", "diagnose", "run"]
 
 
-def loop(words: list[str], steps: int, work: int, folder: str) -> tuple[float, float, float]:
-    """Wall time and processor time of the loop by its own clocks, and the wall time of all of it."""
+def loop(words: list[str], steps: int, work: int, folder: str) -> tuple[float, float, float, float]:
+    """Wall time and processor time of the loop by its own clocks, the wall time of all of it, and its processor time."""
     path = os.path.join(folder, "times.json")
-    began = time.perf_counter()
+    began, used = time.perf_counter(), _used()
     command = [*words, sys.executable, "-c", LOOP, str(steps), str(work), path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, env=_environ()) as process:
         assert process.stdout is not None
@@ -57,7 +59,13 @@ def loop(words: list[str], steps: int, work: int, folder: str) -> tuple[float, f
     whole = time.perf_counter() - began
     with open(path) as file:
         wall, cpu = json.load(file)
-    return wall, cpu, whole
+    return wall, cpu, whole, _used() - used
+
+
+def _used() -> float:
+    """Processor time of all processes that we started and that ended, with those below them."""
+    told = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return told.ru_utime + told.ru_stime
 
 
 def flood(words: list[str], size: int, folder: str) -> float:
@@ -83,6 +91,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--lines", type=float, default=20.0, help="lines per second")
+    parser.add_argument("--no-flood", action="store_true")
     parser.add_argument("--hang", action="store_true", help="also watch for a hang")
     options = parser.parse_args()
     doctor = [*DOCTOR, *(["--hang", "20m"] if options.hang else []), "--"]
@@ -103,8 +112,17 @@ def main() -> None:
             )
         plain = [100 * (pairs[n][1][0] / pairs[n - 1][1][0] - 1) for n in range(1, len(pairs))]
         print(f"the same between runs without us: {min(plain):+.2f}% to {max(plain):+.2f}%")
+        used = _used()
+        subprocess.run([*doctor, "true"], cwd=folder, env=_environ(), check=True)
+        once = _used() - used
+        ours = [100 * ((one[3] - one[1]) - (other[3] - other[1]) - once) / one[0] for one, other in pairs]
+        print(
+            f"processor time that we take: {statistics.median(ours):.2f}% of one processor, {once:.2f} s to start and end"
+        )
         start = [(one[2] - one[0]) - (other[2] - other[0]) for one, other in pairs]
         print(f"starting and ending: {statistics.median(start):.2f} s more")
+        if options.no_flood:
+            return
         size = 200 << 20
         floods = [(flood(doctor, size, folder), flood([], size, folder)) for _ in range(3)]
         print(

@@ -124,6 +124,10 @@ def _of_entry(first: Mapping[str, Any], entry: Mapping[str, Any]) -> Layout:
         tags.get("system_tag", "system"): "system",
     }
     role, content = tags.get("role_tag", "from"), tags.get("content_tag", "value")
+    if ranking:  # the conversation ends with a question: its two answers stand in columns of their own
+        answers = given.get("chosen", "chosen"), given.get("rejected", "rejected")
+        columns = {"prompt": messages, "chosen": answers[0], "rejected": answers[1]}
+        return _with(first, Layout("preference", columns, role, content, names, told=True), messages, *answers)
     made = Layout("messages" if role == "role" else "sharegpt", {"messages": messages}, role, content, names, told=True)
     return _with(first, made, messages)
 

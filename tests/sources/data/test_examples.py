@@ -117,6 +117,19 @@ def test_a_column_under_another_name_is_told(row: dict[str, Any], misnamed: str,
     assert (misnamed, meant) == (layout.misnamed, layout.meant)
 
 
+def test_a_ranked_conversation_of_llamafactory_ends_with_its_question() -> None:
+    """Its two answers stand in columns of their own, each a message."""
+    row = {
+        "conversations": [{"from": "human", "value": "q"}],
+        "chosen": {"from": "gpt", "value": "a"},
+        "rejected": {"from": "gpt", "value": "b"},
+    }
+    asked = Asked("llamafactory", "dpo", entry={"ranking": True, "formatting": "sharegpt"})
+    tally = Tally()
+    Examples(layout_of([row], list(row), asked), tally).texts(row, 1)
+    assert not tally.counts
+
+
 @pytest.mark.parametrize(
     ("asked", "columns", "name", "absent"),
     [
@@ -139,6 +152,12 @@ def test_a_column_under_another_name_is_told(row: dict[str, Any], misnamed: str,
                 entry={"ranking": True, "columns": {"prompt": "q", "chosen": "c", "rejected": "r"}},
             ),
             ["q", "c", "r"],
+            "preference",
+            "",
+        ),
+        (
+            Asked("llamafactory", "dpo", entry={"ranking": True, "formatting": "sharegpt"}),
+            ["conversations", "chosen", "rejected"],
             "preference",
             "",
         ),

@@ -22,9 +22,23 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = "model_name_or_path: none-here\ndataset_name: train.jsonl\nlearning_rate: 2.0e-5\nper_device_train_batch_size: 1\nmax_length: 2048\n"
+CONFIG = "model_name_or_path: none-here\nlearning_rate: 2.0e-5\nper_device_train_batch_size: 1\nmax_length: 2048\n"
 LOOP = "import json, sys\nrows = 0\nfor line in open(sys.argv[1], 'rb'):\n    rows += bool(json.loads(line))\nprint(rows)\n"
-WORDS = "model data learns rate token batch layer train answer question reads writes small large under over with from".split()
+WORDS = (
+    "model",
+    "data",
+    "learns",
+    "rate",
+    "token",
+    "batch",
+    "layer",
+    "train",
+    "answer",
+    "question",
+    "reads",
+    "writes",
+    "small",
+)
 
 
 def conversations(path: Path, megabytes: int) -> int:
@@ -92,9 +106,9 @@ def main() -> None:
         config.write_text(CONFIG)
         size = data.stat().st_size / 1e6
         print(f"{size:,.0f} MB, {lines:,} lines, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-        check = [sys.executable, "-m", "diagnose", "check", "--config", str(config), "--data", str(data), "--no-machine"]
+        check = [sys.executable, "-m", "diagnose", "check", "--no-machine", "--format", "json"]
+        check += ["--config", str(config), "--data", str(data)]
         check += [options.model] if options.model else []
-        check += ["--format", "json"]
         os.environ["PYTHONPATH"] = str(ROOT)
         for _ in range(options.runs):
             counted, _, _ = run(["wc", "-l", str(data)], folder)

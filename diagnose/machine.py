@@ -64,7 +64,9 @@ def case_of_machine(
         collected.take([Unchecked("the machine", "a pod runs on a node of its cluster; check there what it has")])
     if request.configs or request.command:
         collected.take(read_all([_training(request, collected.facts)]))
-    request = _as_launched(request, collected.facts)
+    away = _model_elsewhere(request, collected.facts)
+    collected.take(away)
+    request = _as_launched(request, collected.facts, bool(away))
     if request.machine and _is_training_here(collected.facts):
         collected.take(read_all([_around(request, collected.facts)]))
     if request.machine:
@@ -151,13 +153,32 @@ def _data(request: Request, facts: Mapping[str, Fact]) -> Source:
     )
 
 
-def _as_launched(request: Request, facts: Mapping[str, Fact]) -> Request:
-    """The request with what the launch command says of it: the model and the interpreter, where none were named."""
+def _model_elsewhere(request: Request, facts: Mapping[str, Fact]) -> list[Reading]:
+    """Why the model of a training is not looked at: the machine that trains is another one, and the path is not on this one."""
+    named = _text(facts, "training.model")
+    if request.machine or request.model or not named or _text(facts, "training.started") == "True":
+        return []
+    return list(read_all([Source("the model", lambda: _missing(named, request), FIND_SECONDS)]))
+
+
+def _missing(model: str, request: Request) -> Iterator[Reading]:
+    from diagnose.sources.checkpoint import where
+
+    if where.find(model, request.environ, request.folder).problem == "no-such-path":
+        yield Unchecked("the model", f"{model} is not here: the settings name it for where the training runs")
+
+
+def _as_launched(request: Request, facts: Mapping[str, Fact], away: bool) -> Request:
+    """The request with what the launch command says of it: the model and the interpreter, where none were named.
+
+    `away`: the model that the settings name is on another machine.
+    """
+    trained = "" if away else _text(facts, "training.model")
     return replace(
         request,
         environ=_environ(request.environ, facts),
         revision=_text(facts, "launch.revision"),
-        model=request.model or _launched(facts, "launch.model", "deploy.model_path") or _text(facts, "training.model"),
+        model=request.model or _launched(facts, "launch.model", "deploy.model_path") or trained,
         draft=_launched(facts, "launch.draft_model"),
         python=request.python or _text(facts, "launch.python"),
         machine=request.machine and not _is_elsewhere(facts),

@@ -168,6 +168,21 @@ def test_a_source_that_hangs_costs_only_its_own_facts(monkeypatch: pytest.Monkey
     assert ["GPU driver"] == [item.what for item in case.unchecked]
 
 
+@pytest.mark.parametrize(
+    ("machine", "model", "told"), [(False, "", False), (True, "", True), (False, "/data/models/llm", True)]
+)
+def test_a_model_that_lies_where_the_training_runs(tmp_path: Path, machine: bool, model: str, told: bool) -> None:
+    """Settings that are checked apart from the machine that trains name paths of that one; a model that is asked for is looked at."""
+    (tmp_path / "train.yaml").write_text(
+        "model_name_or_path: /data/models/llm\nmax_length: 512\npacking: false\nuse_peft: true\n"
+    )
+    asked = Request({}, str(tmp_path), model=model, configs=("train.yaml",), machine=machine)
+    case = case_of_machine(lambda: ruleset_of(tmp_path / "rules"), asked)
+
+    assert (("model.problem", "no-such-path") in {(fact.name, fact.value) for fact in case.facts}) is told
+    assert ("the model" in {item.what for item in case.unchecked}) is not told
+
+
 def test_a_log_keeps_its_own_facts_beside_a_machines(tmp_path: Path) -> None:
     """What the log tells of itself goes first; what follows from it is worked out anew."""
     rules = ruleset_of(tmp_path)

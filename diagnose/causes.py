@@ -13,7 +13,7 @@ from diagnose import __version__
 from diagnose.advice import advise
 from diagnose.checklist import areas
 from diagnose.model import Case, Diagnosis, Event, Fact, Finding, Recognised, Unchecked
-from diagnose.order import Node, on_facts, order, tier
+from diagnose.order import Node, names_cause, on_facts, order, tier
 from diagnose.ruleset import RuleSet
 from diagnose.sources.stack import culprit
 from diagnose.told import ranks_of, told
@@ -26,7 +26,8 @@ COMMUNICATION = "crash/cuda-error/communication-error"
 def diagnose(rules: RuleSet, case: Case, findings: Sequence[Finding]) -> Diagnosis:
     """Put the findings of a case in order and say what could not be checked."""
     nodes = _roots(rules, [Node(finding) for finding in findings])
-    nodes.sort(key=lambda node: order(node, case))
+    named = any(names_cause(node.finding) for node in nodes)
+    nodes.sort(key=lambda node: order(node, case, named))
     _put_wrappers_below(nodes)
     causes = tuple(told(rules, case, node) for node in nodes)
     recognised = () if causes else _recognised(case.events)

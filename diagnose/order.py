@@ -4,7 +4,8 @@ From the top: specific findings before general ones, those before what is only p
 last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads; on one line the
 rule with more conditions, then the one whose pattern names more of the line. Findings on facts alone follow the stack
 upwards: driver, GPUs, memory, … packages, model, launch. Beside a log, one that explains nothing of it stands below all
-that the log itself tells; not so what was witnessed of the run itself, which is certain where its log is not.
+that the log itself tells; not so what was witnessed of the run itself, which is certain where its log is not, nor, where the log names no specific cause, a
+setting that surely ends a training.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ def tier(finding: Finding) -> int:
     return (4 if rule.severity == "warning" else 6) + (finding.certainty == "possible")
 
 
-def order(node: Node, case: Case) -> tuple[float, ...]:
-    """A key to sort root causes by."""
+def order(node: Node, case: Case, named: bool = True) -> tuple[float, ...]:
+    """A key to sort root causes by. `named`: whether the log itself names a specific cause."""
     finding = node.finding
     explained = [child.finding for child in node.symptoms if child.finding.events]
-    if is_aside(node, case):
+    if is_aside(node, case) and (named or not _is_fatal(finding)):
         return (1, tier(finding), _depth(finding))
     if on_facts(finding) and explained:
         own = [finding] if is_witnessed(finding) else []
@@ -61,6 +62,16 @@ def is_aside(node: Node, case: Case) -> bool:
     """Whether a finding on facts alone stands beside a log, and explains nothing of what the log says."""
     said = any(child.finding.events for child in node.symptoms)
     return bool(case.origins) and on_facts(node.finding) and not said and not is_witnessed(node.finding)
+
+
+def _is_fatal(finding: Finding) -> bool:
+    """Whether a setting or the data surely ends the training that the log is of."""
+    return finding.rule.severity == "error" and area_of_finding(finding) in ("training", "data")
+
+
+def names_cause(finding: Finding) -> bool:
+    """Whether a log names a specific cause in this finding."""
+    return not on_facts(finding) and tier(finding) == 0
 
 
 def is_witnessed(finding: Finding) -> bool:

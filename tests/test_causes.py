@@ -283,7 +283,7 @@ def test_a_machines_trouble_that_explains_nothing_stands_below_the_log(tmp_path:
 
 
 def test_a_machines_trouble_explains_a_wrapper_only_if_it_says_so(tmp_path: Path) -> None:
-    """"A child failed" is no sign of what could have made it fail by way of something that nobody saw."""
+    """ "A child failed" is no sign of what could have made it fail by way of something that nobody saw."""
     rules = ruleset_of(
         tmp_path,
         rule("no-gpu", match={"facts": ["gpu.count == 0"]}, leads_to=["a-cause"], severity="note"),
@@ -293,6 +293,19 @@ def test_a_machines_trouble_explains_a_wrapper_only_if_it_says_so(tmp_path: Path
     found = diagnosis_of(rules, "RuntimeError: a child of it failed\n", gpu__count=0)
 
     assert (order(found)[:1], under(found)[:1]) == (["a-wrapper"], [[]])
+
+
+def test_a_setting_that_ends_a_training_stands_above_a_log_without_a_cause(tmp_path: Path) -> None:
+    """Beside an exception of a class alone it is the answer; beside a log that names its cause it is not."""
+    rules = ruleset_of(
+        tmp_path,
+        rule("no-batch", match={"facts": ["training.batch == 0"]}),
+        rule("an-exception", "Error: something", kind="general"),
+        rule("a-cause", "words of the cause"),
+    )
+
+    assert order(diagnosis_of(rules, "Error: something\n", training__batch=0)) == ["no-batch", "an-exception"]
+    assert order(diagnosis_of(rules, "words of the cause\n", training__batch=0)) == ["a-cause", "no-batch"]
 
 
 def test_a_note_on_the_machine_explains_what_a_log_says_and_no_error_of_the_machine(tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ def kind_of(optimizer: str) -> str:
     return "other" if name else "adam"
 
 
+def _is_known(known: Settled) -> bool:
+    """Whether the packages of the environment that trains are known: one without transformers is another one."""
+    return bool(known.count("packages.count") and known.text("transformers.version"))
+
+
 def _optimizer(known: Settled) -> Told:
     """The family and the package of the optimizer, and what it asks for."""
     name = known.text("training.optimizer").lower()
@@ -76,7 +81,7 @@ def _optimizer(known: Settled) -> Told:
     package = next((package for pattern, package in _OPTIMIZER_PACKAGES if re.fullmatch(pattern, name)), "")
     if package:
         yield "tuning.optimizer_package", package
-        if known.count("packages.count"):
+        if _is_known(known):
             yield "tuning.optimizer_package_missing", f"{package}.version" not in known.names()
     if name.startswith(("galore_", "apollo_")) and known.framework in ("trainer", "trl"):
         if known.settled and not known.is_computed("optim_target_modules"):
@@ -120,7 +125,7 @@ def _trackers(known: Settled) -> Told:
     unknown = next((name for name in names if name not in _TRACKERS), "")
     if unknown and known.framework != "axolotl":
         yield "tuning.tracker_unknown", unknown
-    if not known.count("packages.count"):
+    if not _is_known(known):
         return
     for name in names:
         packages = _TRACKERS.get(name, ())

@@ -146,7 +146,7 @@ def _quantized(known: Known) -> Told:
         unset = not known.text("training.quantization_compute")
         if "transformers.BitsAndBytesConfig" in owners and not known.text("training.script"):
             yield "tuning.quantized.compute_unset", unset
-    if asked in ("4bit", "8bit") and known.value("packages.count"):
+    if asked in ("4bit", "8bit") and known.value("packages.count") and known.text("transformers.version"):
         yield "tuning.quantized.bitsandbytes_here", bool(known.text("bitsandbytes.version"))
     if asked in ("4bit", "8bit") or (base and base != "none"):
         how = asked if asked in ("4bit", "8bit") else base

@@ -379,8 +379,8 @@ def test_optimizers_are_told_apart(optimizer: str, kind: str, package: str | Non
     assert found["tuning.optimizer_kind"] == kind
     assert found.get("tuning.optimizer_package") == package
     assert "tuning.optimizer_package_missing" not in found
-    there = told(known | {"packages.count": 9, f"{package}.version": "1.0"})
-    gone = told(known | {"packages.count": 9})
+    there = told(known | {"packages.count": 9, "transformers.version": "5.24.0", f"{package}.version": "1.0"})
+    gone = told(known | {"packages.count": 9, "transformers.version": "5.24.0"})
     if package:
         assert (there["tuning.optimizer_package_missing"], gone["tuning.optimizer_package_missing"]) == (False, True)
 
@@ -399,7 +399,13 @@ def test_scheduler_arguments_are_looked_for_in_every_form() -> None:
 
 def test_trackers_are_asked_of_the_environment() -> None:
     """A tracker is missing if none of its packages is there; `all` and `none` ask for nothing."""
-    known = {"framework": "trl", "report_to": "tensorboard,wandb", "packages.count": 9, "tensorboard.version": "2.21"}
+    known = {
+        "framework": "trl",
+        "report_to": "tensorboard,wandb",
+        "packages.count": 9,
+        "tensorboard.version": "2.21",
+        "transformers.version": "5.24.0",
+    }
     assert told(known)["tuning.tracker_missing"] == "wandb"
     assert "tuning.tracker_missing" not in told(known | {"wandb.version": "0.31.0"})
     assert "tuning.tracker_missing" not in told(known | {"report_to": "all"})

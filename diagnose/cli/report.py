@@ -117,15 +117,37 @@ def _summarise(diagnosis: Diagnosis) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a file whole or not at all: one that is there stays as it was, if there is no room."""
+    """Write a file whole or not at all: one that is there stays as it was, if there is no room.
+
+    A link stays a link, and what is no plain file (/dev/stdout, a pipe) is written to as it stands.
+    """
+    data = text.encode("utf-8", "replace")
+    target = os.path.realpath(path)
+    try:
+        if path.startswith(("/dev/", "/proc/")) or (os.path.exists(target) and not os.path.isfile(target)):
+            sys.stdout.flush()
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)  # a pipe that nobody reads is an error
+            os.set_blocking(handle, True)
+            with open(handle, "wb") as file:
+                file.write(data)
+            return
+        _replace(target, data)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Put a file in the place of another, with its mode; nothing is left behind where that fails."""
     beside = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(beside, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with open(beside, "wb") as file:
+            file.write(data)
+        if os.path.exists(path):
+            os.chmod(beside, os.stat(path).st_mode & 0o7777)
         os.replace(beside, path)
-    except OSError as error:
+    except OSError:
         try:
             os.unlink(beside)
         except OSError:
             pass
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise

@@ -339,7 +339,7 @@ class Follow:
             if number == signal.SIGINT:
                 self.seen.interrupted_at = self._now()
             sender = arrived.sender if arrived.by_process else 0
-            if len(self.seen.passed) < MOST_TEXTS:
+            if len(self.seen.passed) < MOST_TEXTS and number not in self._signals.ignored:
                 self.seen.passed.append(Passed(name_of(number), process_name(sender), sender, round(self._now(), 3)))
             if arrived.by_process or not self._started.in_group:  # else it has had it, as all of our group
                 self._send(number, number in FROM_TERMINAL and not arrived.by_process)

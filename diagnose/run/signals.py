@@ -47,6 +47,8 @@ class Signals:
             raise InputError(
                 "`llmdoctor run` needs Linux; elsewhere run the command and give its log to diagnose"
             ) from None
+        self.ignored = frozenset(one for one in TO_HAND_ON if signal.getsignal(one) == signal.SIG_IGN)
+        """Those that were ignored before us, and so by the command: nohup has SIGHUP ignored."""
         self.before = signal.pthread_sigmask(signal.SIG_BLOCK, TO_READ)
         wanted = bytearray(_SIZE)
         for number in TO_READ:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,6 +55,32 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_read(home: P
 
     assert (done.returncode, done.stdout) == (2, b"")
     assert "there is no folder none" in done.stderr.decode()
+
+
+def test_a_link_and_a_pipe_stay_what_they_are(home: Path, work: Path) -> None:
+    """The report goes where they lead; neither is replaced by a file."""
+    (work / "real.json").write_text("old")
+    (work / "real.json").chmod(0o600)
+    (work / "link.json").symlink_to("real.json")
+    os.mkfifo(work / "pipe.json")
+    reader = os.open(work / "pipe.json", os.O_RDONLY | os.O_NONBLOCK)
+    done = check(home, work, "qwen2", "--output", "link.json", "--output", "pipe.json", "--output", "/dev/stdout")
+    os.close(reader)
+
+    assert done.returncode == 1
+    assert (work / "link.json").is_symlink()
+    assert (work / "real.json").read_text(encoding="utf-8").startswith("{")
+    assert (work / "real.json").stat().st_mode & 0o777 == 0o600
+    assert (work / "pipe.json").is_fifo()
+    assert done.stdout.decode().count(FAULT) >= 2
+
+
+def test_a_device_that_is_full_is_told(home: Path, work: Path) -> None:
+    """In a sentence with exit code 2."""
+    done = check(home, work, "qwen2", "--output", "/dev/full")
+
+    assert done.returncode == 2
+    assert "/dev/full: cannot be written: No space left on device" in done.stderr.decode()
 
 
 def test_the_job_summary_is_written_with_annotations(home: Path, work: Path) -> None:

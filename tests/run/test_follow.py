@@ -152,6 +152,20 @@ def test_signals_are_handed_on(start: Start, script: Callable[[str], tuple[str, 
     assert process.returncode == 9
 
 
+def test_a_signal_that_was_ignored_before_is_no_reason(start: Start, tmp_path: Path) -> None:
+    """Under nohup a window may be closed hours before the command fails of something else."""
+    line = "echo ready; while ! test -e go; do sleep 0.05; done; exit 3"
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    process = start("sh", "-c", line, options=("--report", "r"), preexec_fn=ignore)
+    assert line_of(process) == "ready"
+    process.send_signal(signal.SIGHUP)
+    (tmp_path / "go").touch()
+    process.communicate(timeout=300)
+
+    assert process.returncode == 3
+    assert "run.stopped.signal" not in facts_in(tmp_path / "r")
+
+
 def test_a_signal_goes_to_the_command_and_not_to_its_helpers(start: Start, tmp_path: Path) -> None:
     """As without us: a data-loader worker does not die of the SIGTERM on which its trainer saves."""
     os.mkfifo(tmp_path / "wait")

@@ -6,6 +6,7 @@ What the arguments mean is told by `sources/training`: here they are only taken 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -158,12 +159,18 @@ def read(
     yield Fact("training.command_kind", training.kind, origin, place.line)
     if training.task:
         yield Fact("training.command_task", training.task, origin, place.line)
-    if training.script is not None and training.script.known:
+    if training.script is not None and training.script.known and _is_started(training, training.script, folder):
         yield Fact("training.command_script", training.script.text[:LONGEST], origin, training.script.line)
     told = arguments.read(own, None)
     if not launched:
         yield from words.read(own, told.given, origin)
     yield from _arguments(training, told, origin)
+
+
+def _is_started(training: Training, script: Word, folder: str) -> bool:
+    """Whether it is known which file starts: a module (`-m a.b`) may be one of a package that is installed."""
+    is_module = f"{training.program.replace('.', '/')}.py" == script.text
+    return not is_module or os.path.lexists(os.path.join(folder, script.text))
 
 
 def _tune(

@@ -36,6 +36,19 @@ def test_a_file_that_is_named_and_not_there_is_told_at_the_setting(tmp_path: Pat
     assert [item.what for item in readings if isinstance(item, Unchecked)] == ["training configuration"]
 
 
+@pytest.mark.parametrize("starter", [("torchrun", "-m"), ("python", "-m"), ("deepspeed", "--module")])
+def test_a_module_that_is_not_here_may_be_one_that_is_installed(tmp_path: Path, starter: tuple[str, ...]) -> None:
+    """`-m a.b` is looked for where Python's packages are too; only a script has to lie where it is named."""
+    found = command(tmp_path, *starter, "pack.sft", "--learning_rate", "1e-5")
+    assert "training.file.0.problem" not in found
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "sft.py").write_text(
+        "from transformers import TrainingArguments\nTrainingArguments('o', bf16=True)\n"
+    )
+    assert command(tmp_path, *starter, "pack.sft", "--x", "1")["training.script"].value == "pack/sft.py"
+    assert command(tmp_path, "python", "sft.py", "--x", "1")["training.file.0.problem"].value == "missing"
+
+
 def test_files_that_name_each_other_end(tmp_path: Path) -> None:
     """Each file is read once."""
     (tmp_path / "a.yaml").write_text("output_dir: o\nnum_train_epochs: 1\ndeepspeed: a.yaml\n")

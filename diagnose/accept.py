@@ -110,7 +110,9 @@ def _rules_of(cause: Cause) -> set[str]:
 def read_baseline(path: str) -> dict[str, list[str]]:
     """Severities by fingerprint, from a baseline file. Raises InputError, with what to do."""
     try:
-        with open(path, "rb") as file:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe into which nobody writes is not waited for
+        os.set_blocking(handle, True)
+        with open(handle, "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such baseline; --update-baseline writes it") from None

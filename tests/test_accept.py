@@ -103,3 +103,10 @@ def test_a_baseline_that_is_not_there_is_told(tmp_path: Path) -> None:
     """And how it is made."""
     with pytest.raises(InputError, match="--update-baseline"):
         accept.read_baseline(str(tmp_path / "none.json"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no baseline of llmdoctor"):
+        accept.read_baseline(str(tmp_path / "pipe"))

@@ -282,7 +282,8 @@ def _asked(known: Known) -> tuple[bool | None, bool | None]:
     if not _trained_by(known, _PLAIN) or not _all_known(known):
         return given["bf16"], given["fp16"]
     fp16 = bool(given["fp16"])
-    unset = not fp16 if known.text("training.framework") == "trl" else False
+    by_trl = known.text("training.framework") == "trl" and not _older(known, "trl", (0, 19))
+    unset = not fp16 if by_trl else False
     return (unset if given["bf16"] is None else given["bf16"]), fp16
 
 
@@ -375,7 +376,8 @@ def _fsdp(known: Known) -> None:
         known.add("fsdp.strategy_unread", True)
     if known.yes("fsdp.checkpointing") and _trained_by(known, ("trainer", "trl")):
         trainers = known.value("training.gradient_checkpointing")
-        if trainers is True or (trainers is None and _trained_by(known, ("trl",)) and _all_known(known)):
+        by_trl = _trained_by(known, ("trl",)) and not _older(known, "trl", (0, 22))
+        if trainers is True or (trainers is None and by_trl and _all_known(known)):
             known.add("fsdp.checkpointed_twice", True)
     if known.yes("fsdp.checkpointing_offload") and not known.yes("fsdp.checkpointing"):
         known.add("fsdp.checkpointing_missing", True)

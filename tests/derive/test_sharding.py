@@ -226,6 +226,7 @@ def test_activations_made_anew_twice() -> None:
     assert "fsdp.checkpointed_twice" in told(TRL, both)
     assert "fsdp.checkpointed_twice" not in told(TRL, both, training__gradient_checkpointing=False)
     assert "fsdp.checkpointed_twice" not in told(TRL, both, training__script="train.py")
+    assert "fsdp.checkpointed_twice" not in told(TRL, both, trl__version="0.20.0")
     assert "fsdp.checkpointed_twice" not in told(TRAINER, both)
     assert "fsdp.checkpointed_twice" in told(TRAINER, both, training__gradient_checkpointing=True)
 

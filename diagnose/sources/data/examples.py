@@ -96,6 +96,9 @@ class Examples:
         if isinstance(prompt, str):
             self.tally.add("kinds_differ", line, "the prompt is a text, the answers are messages")
             return prompt
+        if prompt is not None and not isinstance(prompt, list):
+            self.tally.add("prompt_no_text", line)
+            return ""
         if prompt is None and chosen and rejected and chosen[0] != rejected[0]:
             self.tally.add("prompts_differ", line)
         whole = (prompt or []) + chosen

@@ -65,6 +65,7 @@ def test_each_form_is_seen_by_its_columns(name: str) -> None:
         ),
         (PAIR, {**PAIR, "chosen": [answer("a")], "rejected": [answer("b")]}, {"kinds_differ"}),
         (PAIR, {"chosen": [user("q"), answer("a")], "rejected": [user("p"), answer("b")]}, {"prompts_differ"}),
+        (PAIR, {"prompt": user("q"), "chosen": [answer("a")], "rejected": [answer("b")]}, {"prompt_no_text"}),
         (JUDGED, {**JUDGED, "label": "true"}, {"label_text"}),
         (JUDGED, {**JUDGED, "label": -1}, {"label_no_flag"}),
         (JUDGED, {**JUDGED, "label": None}, {"label_missing"}),

@@ -50,7 +50,8 @@ def run(target: Target, wanted: Wanted, rule_folders: list[str], each: Sequence[
     `each` are configurations of trainings that have nothing to do with each other: every one is judged by itself.
     """
     settings = project.find(working_folder())
-    baseline = check_wanted(wanted, settings)
+    inputs = [target.case, target.model, *target.files, *target.configs, *target.data, *each]
+    baseline = check_wanted(wanted, settings, inputs)
     targets = _targets(target, each, settings)
     rules = cache(lambda: ruleset.load([*rule_folders, *(settings.inside(path) for path in settings.rules)]))
     cases = [case_of(rules, one) for one in targets]
@@ -109,6 +110,8 @@ def case_of(rules: Callable[[], RuleSet], target: Target) -> Case:
             "--no-machine leaves nothing to look at: name a model, a manifest (-f), a training's --config or --data, "
             "or a command after --"
         )
+    if "" in (*target.files, *target.configs, *target.data):
+        raise InputError("a file is named by an empty word: is a variable of the shell not set?")
     from diagnose.machine import Request, case_of_machine
 
     request = Request(

@@ -36,9 +36,17 @@ class Wanted(Struct, frozen=True):
     update: bool = False
 
 
-def check_wanted(wanted: Wanted, settings: Project) -> Mapping[str, Sequence[str]]:
-    """The baseline that holds. Raises InputError before anything is read, if the report cannot be written as wanted."""
+def check_wanted(wanted: Wanted, settings: Project, inputs: Sequence[str] = ()) -> Mapping[str, Sequence[str]]:
+    """The baseline that holds. Raises InputError before anything is read, if the report cannot be written as wanted.
+
+    `inputs` are the files that are to be checked: a report does not take the place of one of them.
+    """
+    read = {os.path.realpath(name) for name in (*inputs, baseline_path(wanted, settings)) if os.path.isfile(name)}
     for path in wanted.outputs:
+        if not path:
+            raise InputError("--output: the name of the file is empty")
+        if os.path.realpath(path) in read:
+            raise InputError(f"--output {path}: this check reads it; name another file")
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path) or not os.path.isdir(folder):
             why = "it is a folder" if os.path.isdir(path) else f"there is no folder {folder}"

@@ -251,9 +251,12 @@ class _Run:
 
         assert self._files is not None
         stacks = seen.hang.stacks if seen.hang is not None else ""
-        for sentence in report.write(self._files, case, diagnosis, stacks):
+        main = self._files.path("report.md")
+        wrong = report.write(self._files, case, diagnosis, stacks)
+        for sentence in wrong:
             self._say(f"llmdoctor: {sentence}\n")
-        self._say(f"llmdoctor: report in {self._files.path('report.md')}\n")
+        if not any(sentence.startswith(f"{main}: ") for sentence in wrong):
+            self._say(f"llmdoctor: report in {main}\n")
 
     def _not_started(self, error: StartError) -> int:
         """Say why; the exit code that a shell would give."""

@@ -182,7 +182,11 @@ class Witness:
         self.done = True
         try:
             os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
+            for _ in range(100):  # else whoever is process 1 of a container would have to take its end
+                if os.waitpid(self.pid, os.WNOHANG)[0]:
+                    break
+                time.sleep(0.005)
+        except (ProcessLookupError, ChildProcessError):
             pass
         if self.pipe >= 0:
             os.close(self.pipe)

@@ -75,6 +75,25 @@ def test_a_link_and_a_pipe_stay_what_they_are(home: Path, work: Path) -> None:
     assert done.stdout.decode().count(FAULT) >= 2
 
 
+def test_a_report_does_not_take_the_place_of_what_is_checked(home: Path, work: Path) -> None:
+    """A slip of the hand loses nobody's configuration."""
+    (work / "train.yaml").write_text("learning_rate: 2.0e-5\noutput_dir: out\n")
+    done = check(home, work, "--config", "train.yaml", "--output", "./train.yaml")
+
+    assert done.returncode == 2
+    assert "this check reads it" in done.stderr.decode()
+    assert (work / "train.yaml").read_text().startswith("learning_rate")
+
+
+@pytest.mark.parametrize("option", ["--config", "--data", "-f"])
+def test_an_empty_name_is_told(home: Path, work: Path, option: str) -> None:
+    """As a variable of the shell that is not set leaves it."""
+    done = check(home, work, option, "")
+
+    assert done.returncode == 2
+    assert "empty word" in done.stderr.decode()
+
+
 def test_a_device_that_is_full_is_told(home: Path, work: Path) -> None:
     """In a sentence with exit code 2."""
     done = check(home, work, "qwen2", "--output", "/dev/full")

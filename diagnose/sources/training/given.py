@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,13 @@ from diagnose.sources.yamlfile import Node
 LONGEST = 400
 MOST = 600
 """How many settings of one file are told."""
-_SECRETS = ("token", "key", "secret", "password", "api_key", "hub_token", "hf_token", "wandb_api_key")
+_SECRET = re.compile(
+    r"(?:^|_)(?:token|key|secret|password|passwd|passphrase|pwd|credentials?|bearer|authorization|cookie)$"
+    r"|(?:api|access|private|secret)key$"
+    r"|^(?:hub|hf|hugging_?face|wandb|api|access|auth)_?(?:to?k|key)\w{0,4}$"
+)
+"""What a key is called whose value is a secret, also where the name is misspelt."""
+_NEW_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|-")
 
 
 COMPUTED = object()
@@ -78,9 +85,7 @@ def given(items: Sequence[Setting], first: int = 0) -> Iterator[Fact]:
 
 
 def _value(item: Setting) -> str:
-    if any(item.name.lower() == word or item.name.lower().endswith(f"_{word}") for word in _SECRETS) and isinstance(
-        item.value, str
-    ):
+    if isinstance(item.value, str) and _SECRET.search(_NEW_WORD.sub("_", item.name).lower()):
         return "set" if item.value else ""
     return shown("", item.text or ("" if item.value is None else str(item.value)))[:LONGEST]
 

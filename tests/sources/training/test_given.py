@@ -46,6 +46,22 @@ def test_a_secret_is_only_said_to_be_set() -> None:
     assert "hf_abcdefghijklmnop" not in values.values()
 
 
+@pytest.mark.parametrize("key", ["hub_tokenn", "hub_tokem", "hfTok", "apikey", "accessToken", "wandb-api-key", "passwd", "credentials", "bearer"])  # fmt: skip
+def test_a_secret_is_known_by_any_name_of_it(key: str) -> None:
+    """In one word, in camel case, and misspelt: what is refused for its name is not shown either."""
+    assert ["set"] == [
+        fact.value for fact in given(read(f"{key}: plain123\n".encode())) if fact.name.endswith(".value")
+    ]
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "special_tokens", "keys_to_ignore", "authors", "monkey", "hub_strategy"])
+def test_what_only_sounds_like_a_secret_is_told(key: str) -> None:
+    """Tokens of a tokenizer are none."""
+    assert ["plain123"] == [
+        fact.value for fact in given(read(f"{key}: plain123\n".encode())) if fact.name.endswith(".value")
+    ]
+
+
 def test_a_number_that_yaml_takes_for_a_text_is_one() -> None:
     """1e-5 without a dot is a text for YAML 1.1; both are told."""
     found = list(meant(read(TEXT), {"learning_rate": ("training.learning_rate", "number")}))

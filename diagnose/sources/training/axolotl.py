@@ -466,8 +466,8 @@ def _own(by_key: Mapping[str, Setting], rows: Sequence[Row]) -> Iterator[Fact]:
 
 
 def _filled(by_key: Mapping[str, Setting]) -> Iterator[tuple[str, Setting]]:
-    """Settings that are not empty: an empty text or list is to Axolotl's validators what an absent key is."""
-    return ((key, item) for key, item in by_key.items() if item.value not in ("", []))
+    """Settings that are not empty: an empty text, list or mapping is to Axolotl's validators what an absent key is."""
+    return ((key, item) for key, item in by_key.items() if item.value not in ("", [], {}))
 
 
 _ASKED = words(

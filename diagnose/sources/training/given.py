@@ -84,8 +84,13 @@ def given(items: Sequence[Setting], first: int = 0) -> Iterator[Fact]:
             yield Fact(f"{key}.value", _value(item), *place)
 
 
+def is_secret(key: str) -> bool:
+    """Whether a key, or a mapping that it stands in, is called like a secret."""
+    return any(_SECRET.search(_NEW_WORD.sub("_", part).lower()) for part in key.split("."))
+
+
 def _value(item: Setting) -> str:
-    if isinstance(item.value, str) and _SECRET.search(_NEW_WORD.sub("_", item.name).lower()):
+    if isinstance(item.value, str) and is_secret(item.key):
         return "set" if item.value else ""
     return shown("", item.text or ("" if item.value is None else str(item.value)))[:LONGEST]
 

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from diagnose.model import Fact
 from diagnose.sources.settings import shown
-from diagnose.sources.training.given import LONGEST, MOST, Setting, told
+from diagnose.sources.training.given import LONGEST, MOST, Setting, is_secret, told
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 PACKED = (".gz", ".zst", ".xz", ".bz2")
@@ -33,7 +33,7 @@ def own_facts(
     for key, item in islice(items, MOST):
         if item.value is not None:
             absent.pop(key, None)
-        if item.value is not None and not item.name.lower().endswith(_SECRETS):
+        if item.value is not None and not item.name.lower().endswith(_SECRETS) and not is_secret(item.key):
             name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in key[:100])
             yield told(f"{head}.{name}", shown("", _text(item))[:LONGEST], item)
     for key, default in sorted(absent.items()):

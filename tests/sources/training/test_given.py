@@ -62,6 +62,13 @@ def test_what_only_sounds_like_a_secret_is_told(key: str) -> None:
     ]
 
 
+def test_what_stands_in_a_secret_is_one() -> None:
+    """A mapping under the name of one."""
+    told = [fact.value for fact in given(read(b"hub_token: {a: plain123}\n")) if fact.name.endswith(".value")]
+
+    assert ["set"] == told
+
+
 def test_a_number_that_yaml_takes_for_a_text_is_one() -> None:
     """1e-5 without a dot is a text for YAML 1.1; both are told."""
     found = list(meant(read(TEXT), {"learning_rate": ("training.learning_rate", "number")}))

@@ -14,8 +14,8 @@ from diagnose.facts.data import DATA
 from diagnose.facts.environment import CHECK, COMPAT, DEEP, PYTHON
 from diagnose.facts.kinds import AREAS, FactKind
 from diagnose.facts.launch import DEPLOY, FIT, LAUNCH
-from diagnose.facts.machine import BANNER, GPU, HOST, KERNEL
 from diagnose.facts.live import LIVE
+from diagnose.facts.machine import BANNER, GPU, HOST, KERNEL
 from diagnose.facts.model import MEMORY, MODEL, TOKENIZER, WEIGHTS
 from diagnose.facts.run import RUN
 from diagnose.facts.sharding import SHARDING

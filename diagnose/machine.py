@@ -168,7 +168,7 @@ def _missing(model: str, request: Request) -> Iterator[Reading]:
         yield Unchecked("the model", f"{model} is not here: the settings name it for where the training runs")
 
 
-def _as_launched(request: Request, facts: Mapping[str, Fact], away: bool) -> Request:
+def _as_launched(request: Request, facts: Mapping[str, Fact], away: bool = False) -> Request:
     """The request with what the launch command says of it: the model and the interpreter, where none were named.
 
     `away`: the model that the settings name is on another machine.

@@ -261,12 +261,15 @@ def _training(values: _Values) -> str:
     told += _told(values, "training.learning_rate", "learning rate {}") + _told(values, "training.precision")
     batch = values.get("tuning.global_batch")
     told += [f"{batch} sequences per step"] if batch else []
-    return ", ".join(told + _told(values, "tuning.total_steps", "{} steps"))
+    told += _told(values, "tuning.total_steps", "{} steps")
+    return ", ".join(told or _told(values, "training.script", "no settings that are known here in {}"))
 
 
 def _data(values: _Values) -> str:
     told = _told(values, "data.examples", "{} examples") + _told(values, "data.layout")
-    return ", ".join(told + _told(values, "data.tokens", "{} tokens") + _told(values, "data.bytes"))
+    told += _told(values, "data.tokens", "{} tokens") + _told(values, "data.bytes")
+    empty = values.get("data.file.0.examples") == 0
+    return ", ".join(told or (_told(values, "data.file.0.path", "no examples in {}") if empty else []))
 
 
 def _fit(values: _Values) -> str:

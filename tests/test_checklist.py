@@ -49,6 +49,15 @@ def test_what_was_found_is_told_in_a_few_words(tmp_path: Path) -> None:
     assert {"ok"} == {area.status for area in found.values()}
 
 
+def test_a_script_or_data_with_nothing_to_look_at_has_a_line(tmp_path: Path) -> None:
+    """Somebody named it: silence would say that it was checked."""
+    facts = {"training.script": "train.py", "data.file.0.path": "numbers.json", "data.file.0.examples": 0}
+    found = lines(ruleset_of(tmp_path), Case(facts_of(facts), machine=True))
+
+    assert "no settings that are known here in train.py" == found["training"].summary
+    assert "no examples in numbers.json" == found["data"].summary
+
+
 def test_the_lines_come_from_the_bottom_of_the_stack_upwards(tmp_path: Path) -> None:
     """The driver stands first, and only areas that were looked at have a line."""
     found = list(lines(ruleset_of(tmp_path), Case(facts_of(HEALTHY), machine=True)))

@@ -68,6 +68,8 @@ def rule_paths(folders: Sequence[str | Path]) -> list[Path]:
         if folder.is_file():
             found.append(folder)
         elif folder.is_dir():
+            if not os.access(folder, os.R_OK | os.X_OK):
+                raise RuleError([Mistake(str(folder), 0, "not allowed to read this folder")])
             found += sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml") and path.is_file())
         else:
             raise RuleError([Mistake(str(folder), 0, "no such file or folder")])

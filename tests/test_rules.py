@@ -197,6 +197,14 @@ def test_a_file_that_one_may_not_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_one_may_not_read(tmp_path: Path) -> None:
+    """It is no folder without rules."""
+    (tmp_path / "mine").mkdir(mode=0)
+    with pytest.raises(RuleError, match="mine: not allowed to read this folder"):
+        rule_paths([tmp_path / "mine"])
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """A missing folder is a mistake that names it."""
     with pytest.raises(RuleError, match="nowhere: no such file or folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -146,6 +147,8 @@ def _write(path: str, text: str) -> None:
 
 def _replace(path: str, data: bytes) -> None:
     """Put a file in the place of another, with its mode; nothing is left behind where that fails."""
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     beside = f"{path}.{os.getpid()}.tmp"
     try:
         with open(beside, "wb") as file:

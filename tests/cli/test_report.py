@@ -85,6 +85,18 @@ def test_a_report_does_not_take_the_place_of_what_is_checked(home: Path, work: P
     assert (work / "train.yaml").read_text().startswith("learning_rate")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_that_may_not_be_written_stays(home: Path, work: Path) -> None:
+    """Though its folder would let another file take its place."""
+    (work / "a.json").write_text("old")
+    (work / "a.json").chmod(0o444)
+    done = check(home, work, "qwen2", "--output", "a.json")
+
+    assert done.returncode == 2
+    assert "a.json: cannot be written: Permission denied" in done.stderr.decode()
+    assert (work / "a.json").read_text() == "old"
+
+
 @pytest.mark.parametrize("option", ["--config", "--data", "-f"])
 def test_an_empty_name_is_told(home: Path, work: Path, option: str) -> None:
     """As a variable of the shell that is not set leaves it."""

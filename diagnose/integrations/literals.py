@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Any
 
 LONGEST = 20_000
-_FORMERLY_TEXT = ("torch.",)
 
 
 def call(settings: Any) -> str:

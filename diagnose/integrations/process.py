@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -27,11 +25,6 @@ def of_exception(raised: Raised, case: str = "", form: Literal["text", "markdown
     joined = ["--case", case] if case else ["--here", "--python", sys.executable]
     code, report = run(["diagnose", "-", *joined, "--format", form], text[-MOST:])
     return report if code in (0, 1) else ""
-
-
-def of_case(case: str) -> tuple[int, str]:
-    """The exit code and the report on a case file."""
-    return run(["check", "--case", case], "")
 
 
 def run(words: Sequence[str], text: str) -> tuple[int, str]:
@@ -54,10 +47,3 @@ def _environ() -> dict[str, str]:
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     known = os.environ.get("PYTHONPATH", "")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, known))), "NO_COLOR": "1"}
-
-
-@contextmanager
-def workspace() -> Iterator[str]:
-    """A folder for files to hand over, removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="llmdoctor-", ignore_cleanup_errors=True) as folder:
-        yield folder

@@ -61,7 +61,6 @@ class Curve:
         self.size_limit = -1
         self.gpu_peak: dict[str, int] = {}
         self.gpu_total: dict[str, int] = {}
-        self.gpu_busy: dict[str, int] = {}
 
     def take(self, sample: Sample) -> None:
         """A look at the processes and the machine."""
@@ -86,7 +85,6 @@ class Curve:
     def take_gpus(self, gpus: Gpus) -> None:
         """A look at the GPUs."""
         self._gpu = sum(gpus.used.values())
-        self.gpu_busy = gpus.busy
         for index, used in gpus.used.items():
             self.gpu_peak[index] = max(self.gpu_peak.get(index, 0), used)
             self.gpu_total[index] = gpus.total.get(index, 0)

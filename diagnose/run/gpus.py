@@ -50,15 +50,12 @@ def _gpu(driver: Driver, index: int) -> Gpu:
 
 
 def _sample(driver: Driver, gpus: list[Gpu], at: float) -> Gpus:
-    found = Gpus(at, {}, {}, {})
+    found = Gpus(at, {}, {})
     for gpu in gpus:
         if gpu.handle is None or gpu.gone:
             continue
         memory: Any = driver.ask("memory", gpu, "nvmlDeviceGetMemoryInfo", gpu.handle)
-        busy: Any = driver.ask("load", gpu, "nvmlDeviceGetUtilizationRates", gpu.handle)
         name = str(gpu.index)
         if memory is not None:
             found.used[name], found.total[name] = int(memory.used), int(memory.total)
-        if busy is not None:
-            found.busy[name] = int(busy.gpu)
     return found

@@ -124,12 +124,11 @@ class Looked(Struct, tag="looked"):
 
 
 class Gpus(Struct, tag="gpus"):
-    """Memory in use and in all of each GPU, and how busy it was in percent."""
+    """Memory in use and in all of each GPU, in bytes."""
 
     at: float
     used: dict[str, int] = {}
     total: dict[str, int] = {}
-    busy: dict[str, int] = {}
 
 
 Message = Sample | Rank | Ended | Said | Gpus | KernelMark | Interpreter | Looked

@@ -73,17 +73,6 @@ def rename(key: str, new: str) -> Edit:
     return edit
 
 
-def take_out(key: str) -> Edit:
-    """Take a key with its value out; the fault is one of what is left, on no line of its own."""
-
-    def edit(text: str) -> Edited:
-        found = re.search(rf"(?m)^([ ]*){re.escape(key)}:.*\n(?:\1[ ]+\S.*\n|\1- .*\n)*", text)
-        assert found is not None, key
-        return Edited(text[: found.start()] + text[found.end() :], 0)
-
-    return edit
-
-
 def both(first: Edit, second: Edit) -> Edit:
     """Two edits; the fault stands where the second is."""
 

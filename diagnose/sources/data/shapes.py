@@ -67,14 +67,6 @@ class Shapes:
         ordered = sorted(self.seen.items(), key=lambda item: -(item[1].count + item[1].late))
         return list(dict.fromkeys(name for shape, _ in ordered for name in shape[0]))
 
-    def count_of(self, column: str) -> int:
-        """How many examples have a column with something in it."""
-        return sum(
-            seen.count + seen.late
-            for (names, kinds), seen in self.seen.items()
-            if column in names and kinds[names.index(column)] is not type(None)
-        )
-
     def findings(self, tally: Tally, by_parts: bool) -> None:
         """Count examples whose columns are of another type than in most, or come too late."""
         if self.full:

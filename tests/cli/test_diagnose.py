@@ -99,6 +99,7 @@ def test_the_same_log_by_every_way(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(TEXT))
     os.mkfifo(tmp_path / "pipe")
     if not os.fork():  # pragma: no cover
+        signal.alarm(120)  # where nobody comes to read, it does not wait for ever
         (tmp_path / "pipe").write_bytes(TEXT)
         os._exit(0)
     for arguments in (["-"], [], *([str(tmp_path / name)] for name in ("logs", "logs/a.log", "a.gz", "pipe"))):

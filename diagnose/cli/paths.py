@@ -10,10 +10,11 @@ from glob import glob
 from msgspec import Struct
 
 from diagnose.errors import InputError
-from diagnose.sources.files import read_text
+from diagnose.sources.files import read_bytes, read_text
 
 _DATA = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 _MODEL = (".gguf", ".safetensors")
+_WEIGHTS = (*_MODEL, ".bin", ".pt", ".pth", ".ckpt", ".ggml", ".h5", ".msgpack", ".onnx", ".pkl")
 _CONFIG = (".yaml", ".yml", ".json", ".py")
 _MANIFEST = re.compile(r"(?m)^(?:services|apiVersion)\s*:")
 HEAD = 64 << 10
@@ -32,8 +33,19 @@ def named(words: Sequence[str]) -> Sorted:
     """What the words of a command line name. One that is no file of a kind that is known is a model's path or id."""
     found: dict[str, list[str]] = {"model": [], "files": [], "configs": [], "data": []}
     for word in words:
-        found[_kind(word) or "model"].append(word)
+        kind = _kind(word) or "model"
+        if kind == "model" and os.path.exists(word) and not os.path.isdir(word) and not _may_be_model(word):
+            raise InputError(f"check: {word} is neither a configuration, training data, a manifest nor a model")
+        found[kind].append(word)
     return _sorted(found, "check")
+
+
+def _may_be_model(path: str) -> bool:
+    """Whether a file has weights in it, by its name or its first bytes: the names in a cache of the Hub have no ending."""
+    if os.path.splitext(path.lower())[1] in _WEIGHTS:
+        return True
+    head = read_bytes(path, 16) or b""
+    return head.startswith((b"GGUF", b"PK\x03\x04", b"\x80\x02")) or head[5:9] == b"\0\0\0{"
 
 
 def sort_out(patterns: Sequence[str], named_in: str) -> Sorted:

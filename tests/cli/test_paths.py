@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "compose.yaml": "services:\n  a: {}\n",
         "pod.yml": "apiVersion: v1\nkind: Pod\n",
         "notes.txt": "",
+        "blob": "GGUF\3\0\0\0",
+        "adapter.bin": "",
     }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -39,10 +42,18 @@ def test_files_are_sorted_by_name_and_content(here: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("word", ["Qwen/Qwen3-8B", "empty", "notes.txt", "gone.yaml"])
+@pytest.mark.parametrize("word", ["Qwen/Qwen3-8B", "empty", "gone.yaml", "blob", "adapter.bin"])
 def test_what_is_nothing_else_is_a_model(here: Path, word: str) -> None:
     """An id of the Hub; or a path, of which the model's source says what is wrong."""
     assert named([word]) == Sorted(word)
+
+
+def test_what_is_surely_no_model_is_told(here: Path) -> None:
+    """A pipe, a device, a text: nothing of it would be looked at."""
+    os.mkfifo("pipe.yaml")
+    for word in ("notes.txt", "pipe.yaml", "/dev/zero"):
+        with pytest.raises(InputError, match=f"{word} is neither a configuration"):
+            named([word])
 
 
 def test_two_models_are_one_too_many(here: Path) -> None:

@@ -32,6 +32,8 @@ LAST_LOOK = 2.0
 """Seconds that the witnesses have for a last look."""
 _SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER: what the command leaves behind becomes ours to see, and not the system's."""
+_MOST_STACKS = 20_000
+"""How many characters of stacks are shown where no rule tells more; the file of them has all."""
 _TIME = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|sec|m|min|h|d|)")
 _UNITS = {"s": 1, "sec": 1, "": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -211,7 +213,7 @@ class _Run:
         if shown:
             self._say(_rendered(diagnosis, _in_colour()))
         if self._files is not None:
-            self._write(case, diagnosis, seen)
+            self._say(self._write(case, diagnosis, seen))
 
     def _judge(self, seen: Followed, text: str) -> tuple[Case, Diagnosis]:
         """The case of the run and what the rules say of it."""
@@ -246,17 +248,16 @@ class _Run:
             for sentence in report.keep(self._files, text, seen.curve.points):
                 self._say(f"llmdoctor: {sentence}\n")
 
-    def _write(self, case: Case, diagnosis: Diagnosis, seen: Followed) -> None:
+    def _write(self, case: Case, diagnosis: Diagnosis, seen: Followed) -> str:
+        """Write case, report and stacks; in lines where they are, or what could not be written."""
         from diagnose.run import report
 
         assert self._files is not None
-        stacks = seen.hang.stacks if seen.hang is not None else ""
         main = self._files.path("report.md")
-        wrong = report.write(self._files, case, diagnosis, stacks)
-        for sentence in wrong:
-            self._say(f"llmdoctor: {sentence}\n")
+        wrong = report.write(self._files, case, diagnosis, seen.hang.stacks if seen.hang is not None else "")
         if not any(sentence.startswith(f"{main}: ") for sentence in wrong):
-            self._say(f"llmdoctor: report in {main}\n")
+            wrong.append(f"report in {main}")
+        return "".join(f"llmdoctor: {sentence}\n" for sentence in wrong)
 
     def _not_started(self, error: StartError) -> int:
         """Say why; the exit code that a shell would give."""
@@ -282,7 +283,7 @@ class _Run:
             self._say(f"\n{_rendered(diagnosis, _in_colour())}")
         if self._files is not None:
             self._keep("", Followed())
-            self._write(case, diagnosis, Followed())
+            self._say(self._write(case, diagnosis, Followed()))
 
     # -- a hang --------------------------------------------------------------------------------------------------------
 
@@ -294,6 +295,7 @@ class _Run:
         in_colour = _in_colour()
 
         def look(asked: int, tell: Callable[[Message], None]) -> None:
+            from diagnose import redact
             from diagnose.run import hang, stacks
 
             ranks = {one.pid: one.rank for one in seen.ranks.values()}
@@ -309,10 +311,11 @@ class _Run:
             try:
                 case, diagnosis = self._judge(seen, text)
                 looked.text = _rendered(diagnosis, in_colour)
+                if looked.stacks and not diagnosis.diagnoses:
+                    looked.text = f"{redact.mask(looked.stacks[:_MOST_STACKS])}\n{looked.text}"
                 if self._files is not None:
                     self._keep(text, seen)
-                    self._write(case, diagnosis, seen)
-                    looked.text += f"llmdoctor: report in {self._files.path('report.md')}\n"
+                    looked.text += self._write(case, diagnosis, seen)
             finally:
                 tell(looked)
 

@@ -262,6 +262,16 @@ time.sleep(1000)
         os.kill(int(ran.stdout), 0)
 
 
+@pytest.mark.skipif(not may_read_stacks(), reason="stacks of other processes may not be read here")
+def test_a_hang_that_no_rule_knows_shows_the_stacks(doctor: Doctor) -> None:
+    """They are what there is to go by."""
+    text = "import time\ndef waits_for_something():\n    time.sleep(1000)\nwaits_for_something()\n"
+    ran = doctor(sys.executable, "-c", text, options=("--hang", "2s", "--on-hang", "end", "--grace", "1s"))
+
+    assert ran.returncode == 124
+    assert b"waits_for_something" in ran.stderr
+
+
 def test_a_command_that_says_the_same_again_and_again_hangs(doctor: Doctor) -> None:
     """A heartbeat with a clock is no progress."""
     line = "while :; do echo still waiting, $(date +%H:%M:%S); sleep 0.2; done"
@@ -313,3 +323,4 @@ def test_a_report_that_cannot_be_made_does_not_take_the_exit_code(doctor: Doctor
 
     assert ran.returncode == 6
     assert b"cannot write it" in ran.stderr
+    assert b"report in" not in ran.stderr

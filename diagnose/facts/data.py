@@ -132,7 +132,7 @@ DATA: tuple[FactKind, ...] = (
         (f"{_EACH}.bytes", "bytes", "its size"),
         (f"{_EACH}.examples", "number", "examples that were read"),
         (f"{_EACH}.sampled", "flag", "whether only a part was read"),
-        (f"{_EACH}.problem", "text", "why it is no data: empty, pointer (Git LFS), html, zeros, utf-16, archive, other, unknown"),
+        (f"{_EACH}.problem", "text", "why it is no data: empty, no-examples, pointer (Git LFS), html, zeros, utf-16, archive, other, unknown"),
         (f"{_EACH}.detail", "text", "the same in words"),
         (f"{_EACH}.field", "text", "the field of a JSON object that the examples are in"),
         (f"{_EACH}.delimiter", "text", "what stands between the cells of a .csv file that has no comma: a semicolon, a tab, a bar"),

@@ -108,7 +108,7 @@ def parse(data: bytes) -> Documents:
     except yaml.YAMLError as error:
         return Documents(error=_problem(error, text), line=_line_of(error, text))
     except (RecursionError, ValueError) as error:
-        return Documents(error=f"it cannot be read: {type(error).__name__}")
+        return Documents(error="it is nested too deeply, or holds a number or date that cannot be one")
     return Documents(tuple(documents), duplicates=tuple(converter.duplicates), tags=tuple(converter.tags))
 
 

@@ -216,7 +216,10 @@ SCRIPTS: dict[str, str | bytes] = {
 def test_a_script_may_be_anything(kind: str, tmp_path: Path) -> None:
     """It is parsed and never run; what is no Python is told with its line."""
     write("x.py", SCRIPTS[kind])(tmp_path)
-    judged(told(tmp_path / "x.py", tmp_path))
+    readings = told(tmp_path / "x.py", tmp_path)
+
+    assert not any("Error" in one.why for one in readings if isinstance(one, Unchecked))
+    judged(readings)
 
 
 ROW = b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n'

@@ -80,8 +80,10 @@ def parse(data: bytes) -> Text:
             tree = ast.parse(data)
     except SyntaxError as error:
         return Text(problem=f"it is not Python that is understood here: {error.msg}", line=error.lineno or 1)
-    except (ValueError, RecursionError, MemoryError) as error:
-        return Text(problem=f"it cannot be parsed: {str(error) or type(error).__name__}", line=1)
+    except ValueError as error:
+        return Text(problem=f"it cannot be parsed: {error}", line=1)
+    except (RecursionError, MemoryError):
+        return Text(problem="an expression in it is nested too deeply to be parsed", line=1)
     return _Walk().of(tree)
 
 

@@ -162,7 +162,7 @@ def allowed() -> str:
 KINDS: tuple[tuple[str, str, str], ...] = (
     ("rendezvous", r"torch/distributed/(?:rendezvous\.py|elastic/rendezvous/)|distributed_c10d\.py:(?:init_process_group|_store_based_barrier|new_group|_new_process_group_helper)", "waits for the other ranks to join"),
     ("checkpoint", r"torch/serialization\.py:_?(?:legacy_)?save|safetensors/(?:torch|numpy)\.py:save|torch/distributed/checkpoint/(?:filesystem|state_dict_saver)", "writes a checkpoint"),
-    ("collective", r"torch/distributed/(?:distributed_c10d|_functional_collectives|utils|_composable/.*|fsdp/.*)\.py:|torch/nn/parallel/distributed\.py:_sync|deepspeed/comm/(?:comm|torch)\.py:|horovod/", "is in a collective operation"),
+    ("collective", r"torch/distributed/(?:distributed_c10d|_functional_collectives|utils|_composable/.*|fsdp/.*)\.py:|torch/nn/parallel/distributed\.py:_(?:sync|distributed_broadcast|ddp_init|build_params)|deepspeed/comm/(?:comm|torch)\.py:|horovod/", "is in a collective operation"),
     ("backward", r"torch/autograd/graph\.py:_engine_run_backward", "is in the backward pass, which sums gradients over the ranks"),
     ("data loading", r"torch/utils/data/(?:dataloader\.py:(?:_next_data|_get_data|_try_get_data|__next__|_shutdown_workers)|_utils/(?:fetch|worker|pin_memory)\.py)", "waits for its data loader"),
     ("file lock", r"/filelock/|torch/utils/file_baton\.py:wait|/fasteners/|/portalocker/|huggingface_hub/utils/_fixes\.py:WeakFileLock", "waits for a lock file"),
@@ -187,7 +187,7 @@ _FETCH = re.compile(r"torch/utils/data/_utils/(?:fetch|worker)\.py")
 def kind_of(frames: Sequence[Frame]) -> str:
     """What a stack waits for, by its inner frames as far as they belong to libraries; empty for code of the user's own."""
     for frame in frames:
-        named = f"{frame.file}:{frame.function}"
+        named = f"{frame.file}:{frame.function.rpartition('.')[2]}"  # py-spy puts the class before a method
         found = next((name for name, pattern in _COMPILED if pattern.search(named)), "")
         if found:
             return found

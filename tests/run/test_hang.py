@@ -164,3 +164,14 @@ def test_equal_stacks_are_written_once() -> None:
 
     assert text.count("all_reduce (") == 1
     assert "rank 0 (pid 100), rank 1 (pid 101):" in text
+
+
+def test_a_method_is_known_with_its_class_before_it() -> None:
+    """py-spy names it so where Python tells the class: DDP that spreads its buffers waits for the others."""
+    file = "/venv/lib/python3.11/site-packages/torch/nn/parallel/distributed.py"
+    stack = (
+        Frame(file, "DistributedDataParallel._distributed_broadcast_coalesced", 2194),
+        Frame("/work/train.py", "<module>", 17),
+    )
+
+    assert kind_of(stack) == "collective"

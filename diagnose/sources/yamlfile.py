@@ -107,7 +107,7 @@ def parse(data: bytes) -> Documents:
         return Documents(error=f"{message} (line {error.line})", line=error.line)
     except yaml.YAMLError as error:
         return Documents(error=_problem(error, text), line=_line_of(error, text))
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError):
         return Documents(error="it is nested too deeply, or holds a number or date that cannot be one")
     return Documents(tuple(documents), duplicates=tuple(converter.duplicates), tags=tuple(converter.tags))
 

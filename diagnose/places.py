@@ -15,6 +15,11 @@ def bundled(name: str) -> str:
     return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(_PACKAGE), name)
 
 
+def is_installed(path: str) -> bool:
+    """Whether a path is a folder of bundled data that an installer put inside the package, where nobody edits it."""
+    return path.startswith(os.path.join(_PACKAGE, "bundled", "")) and os.path.isdir(path)
+
+
 def table(*path: str) -> dict[str, Any]:
     """A table of `dataset/` by its path there, `table("compat", "torch.json")`; empty if it is not there or is none."""
     import msgspec

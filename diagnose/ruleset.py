@@ -219,13 +219,16 @@ def _cache_path(folders: Sequence[str]) -> str:
     return os.path.join(user_cache_dir("llmdoctor", appauthor=False), f"rules-{FORMAT}-{key:08x}.bin")
 
 
-def _walk(path: str, found: list[tuple[str, int, int]]) -> None:
+def _walk(path: str, found: list[tuple[str, int, int]], files: bool = True) -> None:
+    """Note all rule files below a folder; without `files` only its folders, whose times tell what an installer put there."""
+    if not files:
+        _note(path, found)
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    _walk(entry.path, found)
-                elif entry.name.endswith((".yaml", ".yml")):
+                    _walk(entry.path, found, files)
+                elif files and entry.name.endswith((".yaml", ".yml")):
                     _note(entry.path, found)
     except OSError:
         _note(path, found)
@@ -242,13 +245,14 @@ def _note(path: str, found: list[tuple[str, int, int]]) -> None:
 
 def _quick_key(paths: Sequence[str]) -> str:
     """Sizes and times of all files: equal only if nothing was touched."""
-    from diagnose import __version__
+    from diagnose import __version__, places
 
     found: list[tuple[str, int, int]] = []
     for path in paths:
-        _walk(path, found)
+        _walk(path, found, files=not places.is_installed(path))
     found.sort()
-    return f"{__version__} {len(found)} {zlib.crc32(repr(found).encode()):08x} {zlib.adler32(repr(found).encode()):08x}"
+    told = repr(found).encode()
+    return f"{__version__} {len(found)} {zlib.crc32(told):08x} {zlib.adler32(told):08x}"
 
 
 def _content_key(folders: Sequence[str], taxonomy_file: str) -> str:

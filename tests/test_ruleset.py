@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from diagnose import places, ruleset
 from diagnose.pattern import Plain
 from diagnose.ruleset import _read_cache, compile_rules
 from diagnose.scan import compile_scanner
@@ -208,3 +209,19 @@ def test_no_rules_at_all() -> None:
     rules = compile_rules([], TAXONOMY)
     assert (rules.ids, rules.scanner.find(b"the words")) == ([], [])
     assert compile_scanner([Plain(("the words",))]).find(b"the words")
+
+
+def test_of_installed_rules_only_the_folders_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installer makes them anew; beside a checkout a touched file is seen."""
+    folder = write_rules(tmp_path / "bundled" / "rules" / "family", [rule("a-cause")]).parent
+    file = folder / "family" / "a-cause.yaml"
+    before = ruleset._quick_key([str(folder)])
+    os.utime(file, (1, 1))
+    assert ruleset._quick_key([str(folder)]) != before
+
+    monkeypatch.setattr(places, "_PACKAGE", str(tmp_path))
+    before = ruleset._quick_key([str(folder)])
+    os.utime(file, (2, 2))
+    assert ruleset._quick_key([str(folder)]) == before
+    (folder / "family" / "b-cause.yaml").write_text("", encoding="utf-8")
+    assert ruleset._quick_key([str(folder)]) != before

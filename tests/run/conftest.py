@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -58,10 +59,16 @@ def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., sub
     for process in running:
         with process:
             if process.poll() is None:
-                whole = psutil.Process(process.pid)
-                for one in (*whole.children(recursive=True), whole):
-                    one.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    _kill(psutil.Process(process.pid))
                 process.wait()
+
+
+def _kill(whole: psutil.Process) -> None:
+    """A process with all below it; those that have gone meanwhile are no matter."""
+    for one in (*whole.children(recursive=True), whole):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def line_of(process: subprocess.Popen[bytes]) -> str:

@@ -124,9 +124,7 @@ DataOption = Annotated[
 ]
 SampleOption = Annotated[bool, typer.Option("--sample", help="Read only a part of the training data.")]
 OnlineOption = Annotated[bool, typer.Option("--online", help="Also ask the model hub about the model.")]
-MachineOption = Annotated[
-    bool, typer.Option("--no-machine", help="Only the model's files and the command: they are for another machine.")
-]
+MachineOption = Annotated[bool, typer.Option("--no-machine", help="Only what is named: it is for another machine.")]
 DeepOption = Annotated[
     bool, typer.Option("--deep", help="Also import and try things inside that interpreter, in child processes.")
 ]
@@ -251,7 +249,7 @@ def check(
     update_baseline: UpdateOption = False,
     rules: RulesOption = None,
 ) -> None:
-    """See whether model, launch command, GPUs, machine and packages fit."""
+    """See whether model, launch command, training settings and data, GPUs, machine and packages fit."""
     from diagnose.cli.check import Target, run
     from diagnose.cli.paths import named
     from diagnose.cli.report import Wanted

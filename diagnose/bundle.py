@@ -18,7 +18,7 @@ from typing import Annotated, BinaryIO, NoReturn
 import msgspec
 from msgspec import Meta, Struct
 
-from diagnose import __version__, redact
+from diagnose import __version__, redact, written
 from diagnose.errors import CaseError
 from diagnose.facts import describe
 from diagnose.model import Case, Event, Fact, Frame, Line, Raised, Unchecked
@@ -140,7 +140,10 @@ def write(case: Case, path: str) -> None:
 
         data = zstandard.ZstdCompressor().compress(data)
     try:
-        _replace(os.path.realpath(path), data)
+        target = os.path.realpath(path)
+        if os.path.lexists(target) and not stat.S_ISREG(os.lstat(target).st_mode):
+            raise CaseError(f"{_shown(path)}: this is no plain file; name another one, or `-` to print the case")
+        written.whole(target, data, private=True)
     except OSError as error:
         raise CaseError(f"{_shown(path)}: cannot write it: {error.strerror or error}") from None
     except ValueError:
@@ -232,24 +235,6 @@ def _value(value: str | int | float | bool) -> str | int | float | bool:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Put a file in the place of another, or of none; half a file is never to be seen."""
-    import tempfile
-
-    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-        raise CaseError(f"{_shown(path)}: this is no plain file; name another one, or `-` to print the case")
-    handle, temporary = tempfile.mkstemp(prefix=".llmdoctor-", dir=os.path.dirname(path) or ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -122,10 +122,9 @@ def _launch(request: Request) -> Source:
 def _training(request: Request, facts: Mapping[str, Fact]) -> Source:
     from diagnose.sources import training
 
-    launched = dict(facts)
     return Source(
         "training configuration",
-        lambda: training.read(request.configs, request.environ, request.folder, launched),
+        lambda: training.read(request.configs, request.environ, request.folder, facts),
         FIND_SECONDS,
     )
 
@@ -138,17 +137,15 @@ def _is_training_here(facts: Mapping[str, Fact]) -> bool:
 def _around(request: Request, facts: Mapping[str, Fact]) -> Source:
     from diagnose.sources.training import around
 
-    known = dict(facts)
-    return Source("training output", lambda: around.read(known, request.environ, request.folder), FIND_SECONDS)
+    return Source("training output", lambda: around.read(facts, request.environ, request.folder), FIND_SECONDS)
 
 
 def _data(request: Request, facts: Mapping[str, Fact]) -> Source:
     from diagnose.sources import data
 
-    known = dict(facts)
     return Source(
         "training data",
-        lambda: data.read(request.data, request.environ, request.folder, known, request.sample),
+        lambda: data.read(request.data, request.environ, request.folder, facts, request.sample),
         DATA_SECONDS,
     )
 

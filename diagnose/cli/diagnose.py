@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def run(logs: list[str], report: Wanted | None, rule_folders: list[str], machine: Target | None = None) -> int:
     """Diagnose and report; the exit code tells whether something at or above the threshold was found.
 
-    Without `report` it is the text, on standard output. `machine` is this machine (`--here`) or a case file: its facts join what the log tells.
+    Without `report` it is the text, on standard output. `machine` is this machine (`--here`) or a case file: its facts join
+    what the log tells.
     """
     rules = ruleset.load(rule_folders)
     wanted = logs or ["-"]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from diagnose import accept, project
+from diagnose import accept, project, written
 from diagnose.causes import diagnose
 from diagnose.cli.diagnose import exit_code, print_diagnosis
 from diagnose.errors import InputError
 from diagnose.formats import formatter
+from diagnose.formats.located import counted
 from diagnose.match import match
-from diagnose.model import SEVERITIES, Case, Diagnosis
+from diagnose.model import Case, Diagnosis
 from diagnose.project import Project
 from diagnose.ruleset import RuleSet
 
@@ -99,18 +99,12 @@ def finish(diagnosis: Diagnosis, wanted: Wanted, settings: Project) -> int:
     for path in wanted.outputs:
         by_name = SUFFIXES.get(os.path.splitext(path)[1].lower(), "text")
         _write(path, formatter(by_name if annotated else wanted.format or by_name)(diagnosis))
-        print(f"{path}: {counted(diagnosis)}", file=sys.stderr)
+        print(f"{path}: {counted(diagnosis) or 'nothing'}", file=sys.stderr)
     if annotated:
         _summarise(diagnosis)
     if wanted.update:
         return 0
     return exit_code(diagnosis, wanted.fail_on or settings.fail_on or "error")
-
-
-def counted(diagnosis: Diagnosis) -> str:
-    """How much was found, in words: 2 errors, 1 warning."""
-    counts = [(name, sum(cause.severity == name for cause in diagnosis.diagnoses)) for name in SEVERITIES]
-    return ", ".join(f"{number} {name}{'s' if number != 1 else ''}" for name, number in counts if number) or "nothing"
 
 
 def _summarise(diagnosis: Diagnosis) -> None:
@@ -140,25 +134,6 @@ def _write(path: str, text: str) -> None:
             with open(handle, "wb") as file:
                 file.write(data)
             return
-        _replace(target, data)
+        written.whole(target, data)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Put a file in the place of another, with its mode; nothing is left behind where that fails."""
-    if os.path.exists(path) and not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    beside = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-        if os.path.exists(path):
-            os.chmod(beside, os.stat(path).st_mode & 0o7777)
-        os.replace(beside, path)
-    except OSError:
-        try:
-            os.unlink(beside)
-        except OSError:
-            pass
-        raise

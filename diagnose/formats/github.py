@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diagnose.formats.layout import visible
-from diagnose.formats.located import message, place_of
+from diagnose.formats.located import counted, message, place_of
 from diagnose.model import Cause, Diagnosis
 
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
@@ -12,12 +12,7 @@ _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 def write(diagnosis: Diagnosis) -> str:
     """Workflow commands, the worst first; the runner shows ten of each kind per step."""
     lines = [_annotation(cause, diagnosis) for cause in diagnosis.diagnoses]
-    counts = ", ".join(
-        f"{number} {name}{'s' if number != 1 else ''}"
-        for name in _COMMANDS
-        if (number := sum(cause.severity == name for cause in diagnosis.diagnoses))
-    )
-    return "\n".join([*lines, f"llmdoctor: {counts or 'nothing found that stands in the way'}"]) + "\n"
+    return "\n".join([*lines, f"llmdoctor: {counted(diagnosis) or 'nothing found that stands in the way'}"]) + "\n"
 
 
 def _annotation(cause: Cause, diagnosis: Diagnosis) -> str:
@@ -29,8 +24,7 @@ def _annotation(cause: Cause, diagnosis: Diagnosis) -> str:
         properties["col"] = str(place.column)
     properties["title"] = f"llmdoctor: {cause.rule}"
     told = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    text = "\n".join(visible(line) for line in message(cause).split("\n"))
-    return f"::{_COMMANDS[cause.severity]} {told}::{_data(text)}"
+    return f"::{_COMMANDS[cause.severity]} {told}::{_data(message(cause))}"
 
 
 def _data(text: str) -> str:

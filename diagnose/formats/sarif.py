@@ -59,7 +59,7 @@ def _rule(cause: Cause) -> dict[str, Any]:
         "name": "".join(part.capitalize() for part in cause.rule.split("-")),
         "shortDescription": {"text": text},
         "fullDescription": {"text": visible(" ".join(cause.why.split()))},
-        "help": {"text": _safe(message(cause)), "markdown": _help(cause)},
+        "help": {"text": message(cause), "markdown": _help(cause)},
         "defaultConfiguration": {"level": cause.severity},
         "properties": {
             "precision": _PRECISION[cause.certainty],
@@ -84,10 +84,6 @@ def _help(cause: Cause) -> str:
     return "\n".join(lines)
 
 
-def _safe(text: str) -> str:
-    return "\n".join(visible(line) for line in text.split("\n"))
-
-
 def _result(cause: Cause, number: int, diagnosis: Diagnosis) -> dict[str, Any]:
     mark = fingerprint(cause)
     first = place_of(cause, diagnosis)
@@ -96,7 +92,7 @@ def _result(cause: Cause, number: int, diagnosis: Diagnosis) -> dict[str, Any]:
         "ruleId": cause.rule,
         "ruleIndex": number,
         "level": cause.severity,
-        "message": {"text": _safe(message(cause))},
+        "message": {"text": message(cause)},
         "locations": [_location(first)],
         "partialFingerprints": {"llmdoctor/v1": mark, "primaryLocationLineHash": f"{mark[:16]}:1"},
     }

@@ -110,3 +110,10 @@ def test_hostile_text_is_shown_and_steers_nothing(tmp_path: Path) -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "my%20file%231.yaml" in text
+
+
+def test_a_name_with_blanks_keeps_its_place(tmp_path: Path) -> None:
+    """What has a column is a file, whatever it is called."""
+    found = by_rule(run_of(diagnosis(tmp_path, "my conf/a b.yaml")))["rate-too-high"]["locations"][0]
+
+    assert found["physicalLocation"]["region"]["startLine"] == 12

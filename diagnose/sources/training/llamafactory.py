@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from diagnose.model import Fact
 from diagnose.sources.settings import words
+from diagnose.sources.training import alike
 from diagnose.sources.training.given import Meaning, Setting, meant, number, read_as, settings, told
 from diagnose.sources.training.named import UNSET, is_data_file, own_facts, with_numbers
 from diagnose.sources.training.parsed import Parsed, Reference
@@ -34,67 +35,23 @@ _V1_KEYS = frozenset(
 )
 
 _COMMON: dict[str, Meaning] = {
-    "model_name_or_path": ("training.model", "text"),
+    **alike.OF_TRAINER,
+    **alike.HANDED_ON,
+    **alike.LORA,
+    **alike.LORA_SWITCHES,
     "adapter_name_or_path": ("training.adapter", "text"),
-    "output_dir": ("training.output", "text"),
-    "overwrite_output_dir": ("training.output_overwritten", "flag"),
-    "resume_from_checkpoint": ("training.resume", "text"),
-    "learning_rate": ("training.learning_rate", "number"),
-    "lr_scheduler_type": ("training.scheduler", "text"),
-    "lr_scheduler_kwargs.min_lr": ("training.min_learning_rate", "number"),
-    "warmup_steps": ("training.warmup_steps", "number"),
-    "warmup_ratio": ("training.warmup_ratio", "number"),
-    "weight_decay": ("training.weight_decay", "number"),
-    "max_grad_norm": ("training.max_grad_norm", "number"),
-    "optim": ("training.optimizer", "text"),
-    "adam_beta1": ("training.adam_beta1", "number"),
-    "adam_beta2": ("training.adam_beta2", "number"),
-    "adam_epsilon": ("training.adam_epsilon", "number"),
-    "per_device_train_batch_size": ("training.batch", "number"),
-    "auto_find_batch_size": ("training.batch_automatic", "flag"),
-    "per_device_eval_batch_size": ("training.eval_batch", "number"),
-    "gradient_accumulation_steps": ("training.accumulation", "number"),
-    "num_train_epochs": ("training.epochs", "number"),
-    "bf16": ("training.bf16", "flag"),
-    "fp16": ("training.fp16", "flag"),
-    "tf32": ("training.tf32", "flag"),
-    "torch_compile": ("training.compile", "flag"),
     "enable_liger_kernel": ("training.liger", "flag"),
     "cutoff_len": ("training.max_length", "number"),
-    "group_by_length": ("training.group_by_length", "flag"),
     "template": ("training.chat_template", "text"),
     "resize_vocab": ("training.resize_embeddings", "flag"),
     "eval_strategy": ("training.eval", "text"),
     "evaluation_strategy": ("training.eval", "text"),
-    "eval_steps": ("training.eval_steps", "number"),
     "val_size": ("training.eval_share", "number"),
     "save_strategy": ("training.save", "text"),
-    "save_steps": ("training.save_steps", "number"),
-    "save_total_limit": ("training.save_limit", "number"),
-    "save_only_model": ("training.save_only_model", "flag"),
-    "load_best_model_at_end": ("training.load_best", "flag"),
-    "metric_for_best_model": ("training.best_by", "text"),
-    "greater_is_better": ("training.best_is_greater", "flag"),
     "early_stopping_steps": ("training.early_stopping", "number"),
-    "logging_steps": ("training.logging_steps", "number"),
-    "push_to_hub": ("training.push_to_hub", "flag"),
-    "dataloader_num_workers": ("training.workers", "number"),
-    "dataloader_pin_memory": ("training.pin_memory", "flag"),
-    "dataloader_persistent_workers": ("training.persistent_workers", "flag"),
-    "dataloader_prefetch_factor": ("training.prefetch", "number"),
-    "preprocessing_num_workers": ("training.preprocessing_workers", "number"),
-    "seed": ("training.seed", "number"),
-    "ddp_timeout": ("training.ddp_timeout", "number"),
-    "ddp_backend": ("training.ddp_backend", "text"),
-    "ddp_find_unused_parameters": ("training.find_unused", "flag"),
-    "use_cpu": ("training.on_cpu", "flag"),
     "fsdp": ("training.fsdp", "text"),
     "pref_beta": ("training.beta", "number"),
     "lora_rank": ("training.lora.rank", "number"),
-    "lora_alpha": ("training.lora.alpha", "number"),
-    "lora_dropout": ("training.lora.dropout", "number"),
-    "use_rslora": ("training.lora.rslora", "flag"),
-    "use_dora": ("training.lora.dora", "flag"),
     "additional_target": ("training.lora.saved_modules", "text"),
     "quantization_type": ("training.quantization_type", "text"),
     "double_quantization": ("training.quantization_double", "flag"),
@@ -376,24 +333,20 @@ def _references(by_key: Mapping[str, Setting]) -> Iterator[Reference]:
         yield Reference(fsdp.value, "fsdp", fsdp)
 
 
+_V1_AS_BEFORE = words(
+    """
+    output_dir resume_from_checkpoint learning_rate max_grad_norm num_train_epochs bf16 cutoff_len template save_steps
+    save_total_limit logging_steps seed
+    """
+)
+"""Keys that mean in v1 what they mean in the old form."""
 _V1_COMMON: dict[str, Meaning] = {
+    **{key: _COMMON[key] for key in _V1_AS_BEFORE},
     "model": ("training.model", "text"),
-    "output_dir": ("training.output", "text"),
-    "resume_from_checkpoint": ("training.resume", "text"),
-    "learning_rate": ("training.learning_rate", "number"),
-    "max_grad_norm": ("training.max_grad_norm", "number"),
     "micro_batch_size": ("training.batch", "number"),
-    "num_train_epochs": ("training.epochs", "number"),
     "max_steps": ("training.max_steps", "number"),
-    "bf16": ("training.bf16", "flag"),
-    "cutoff_len": ("training.max_length", "number"),
     "enable_activation_checkpointing": ("training.gradient_checkpointing", "flag"),
-    "template": ("training.chat_template", "text"),
     "flash_attn": ("training.attention", "text"),
-    "save_steps": ("training.save_steps", "number"),
-    "save_total_limit": ("training.save_limit", "number"),
-    "logging_steps": ("training.logging_steps", "number"),
-    "seed": ("training.seed", "number"),
     "optim_config.name": ("training.optimizer", "text"),
     "lr_scheduler_config.name": ("training.scheduler", "text"),
     "peft_config.r": ("training.lora.rank", "number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from diagnose.model import Fact
+from diagnose.sources.training import alike
 from diagnose.sources.training.given import Meaning, Setting, read_as, settings, told
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
@@ -23,13 +24,11 @@ _SURE = ("lora_alpha", "lora_dropout", "init_lora_weights", "use_rslora", "use_d
 _TYPICAL = ("target_modules", "task_type", "modules_to_save", "bias", "layers_to_transform", *_SURE)
 
 TABLE: Mapping[str, Meaning] = {
+    **alike.LORA,
+    **alike.LORA_SWITCHES,
     "r": ("training.lora.rank", "number"),
-    "lora_alpha": ("training.lora.alpha", "number"),
-    "lora_dropout": ("training.lora.dropout", "number"),
     "bias": ("training.lora.bias", "text"),
     "task_type": ("training.lora.task_type", "text"),
-    "use_rslora": ("training.lora.rslora", "flag"),
-    "use_dora": ("training.lora.dora", "flag"),
     "init_lora_weights": ("training.lora.init", "text"),
     "modules_to_save": ("training.lora.saved_modules", "list"),
     "base_model_name_or_path": ("training.model", "text"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from diagnose.model import Fact
 from diagnose.sources.settings import words
-from diagnose.sources.training import blocks, classes, fsdp, peft, quantization
+from diagnose.sources.training import alike, blocks, classes, fsdp, peft, quantization
 from diagnose.sources.training.blocks import By, Schema
 from diagnose.sources.training.classes import SEQ2SEQ, TRAINER, Reads
 from diagnose.sources.training.given import Meaning, number, read_as, told
@@ -31,58 +31,18 @@ _TOO_COMMON = words(
 """Arguments whose names any program may have: they tell nothing of the kind."""
 
 TABLE: Mapping[str, Meaning] = {
-    "output_dir": ("training.output", "text"),
-    "overwrite_output_dir": ("training.output_overwritten", "flag"),
-    "learning_rate": ("training.learning_rate", "number"),
-    "lr_scheduler_type": ("training.scheduler", "text"),
-    "lr_scheduler_kwargs.min_lr": ("training.min_learning_rate", "number"),
-    "warmup_ratio": ("training.warmup_ratio", "number"),
-    "weight_decay": ("training.weight_decay", "number"),
-    "max_grad_norm": ("training.max_grad_norm", "number"),
-    "optim": ("training.optimizer", "text"),
-    "adam_beta1": ("training.adam_beta1", "number"),
-    "adam_beta2": ("training.adam_beta2", "number"),
-    "adam_epsilon": ("training.adam_epsilon", "number"),
-    "per_device_train_batch_size": ("training.batch", "number"),
+    **alike.OF_TRAINER,
     "per_gpu_train_batch_size": ("training.batch", "number"),
-    "auto_find_batch_size": ("training.batch_automatic", "flag"),
-    "per_device_eval_batch_size": ("training.eval_batch", "number"),
     "per_gpu_eval_batch_size": ("training.eval_batch", "number"),
-    "gradient_accumulation_steps": ("training.accumulation", "number"),
-    "num_train_epochs": ("training.epochs", "number"),
-    "bf16": ("training.bf16", "flag"),
-    "fp16": ("training.fp16", "flag"),
-    "tf32": ("training.tf32", "flag"),
     "activation_checkpointing": ("training.gradient_checkpointing", "flag"),
     "gradient_checkpointing": ("training.gradient_checkpointing", "flag"),
     "activation_checkpointing_kwargs.use_reentrant": ("training.reentrant", "flag"),
     "gradient_checkpointing_kwargs.use_reentrant": ("training.reentrant", "flag"),
     "use_cache": ("training.use_cache", "flag"),
-    "torch_compile": ("training.compile", "flag"),
     "use_liger_kernel": ("training.liger", "flag"),
-    "group_by_length": ("training.group_by_length", "flag"),
-    "eval_steps": ("training.eval_steps", "number"),
-    "save_steps": ("training.save_steps", "number"),
-    "save_total_limit": ("training.save_limit", "number"),
-    "save_only_model": ("training.save_only_model", "flag"),
-    "load_best_model_at_end": ("training.load_best", "flag"),
-    "metric_for_best_model": ("training.best_by", "text"),
-    "greater_is_better": ("training.best_is_greater", "flag"),
-    "logging_steps": ("training.logging_steps", "number"),
-    "push_to_hub": ("training.push_to_hub", "flag"),
-    "dataloader_num_workers": ("training.workers", "number"),
-    "dataloader_pin_memory": ("training.pin_memory", "flag"),
-    "dataloader_persistent_workers": ("training.persistent_workers", "flag"),
-    "dataloader_prefetch_factor": ("training.prefetch", "number"),
-    "seed": ("training.seed", "number"),
-    "ddp_timeout": ("training.ddp_timeout", "number"),
-    "ddp_backend": ("training.ddp_backend", "text"),
     "xpu_backend": ("training.ddp_backend", "text"),
-    "ddp_find_unused_parameters": ("training.find_unused", "flag"),
-    "use_cpu": ("training.on_cpu", "flag"),
     "no_cuda": ("training.on_cpu", "flag"),
     # arguments of transformers' example scripts, and of a model's from_pretrained
-    "model_name_or_path": ("training.model", "text"),
     "tokenizer_name": ("training.tokenizer", "text"),
     "tokenizer_name_or_path": ("training.tokenizer", "text"),
     "torch_dtype": ("training.load_dtype", "text"),
@@ -90,7 +50,6 @@ TABLE: Mapping[str, Meaning] = {
     "attn_implementation": ("training.attention", "text"),
     "max_seq_length": ("training.max_length", "number"),
     "block_size": ("training.max_length", "number"),
-    "preprocessing_num_workers": ("training.preprocessing_workers", "number"),
     "pad_to_multiple_of": ("training.pad_to_multiple_of", "number"),
 }
 """What the arguments mean, those of older releases among them. What needs more than its value stands in `facts`."""

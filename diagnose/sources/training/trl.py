@@ -8,7 +8,7 @@ from functools import cache
 
 from diagnose.model import Fact
 from diagnose.sources.settings import words
-from diagnose.sources.training import blocks, classes, trainer
+from diagnose.sources.training import alike, blocks, classes, trainer
 from diagnose.sources.training.blocks import By, Schema
 from diagnose.sources.training.classes import TRAINER, Reads
 from diagnose.sources.training.given import Meaning, number, read_as, told
@@ -79,13 +79,11 @@ TABLE: Mapping[str, Meaning] = {
     "test_split_size": ("training.eval_share", "number"),
 }
 _LORA: Mapping[str, Meaning] = {
+    **alike.LORA,
+    **alike.LORA_SWITCHES,
     "lora_r": ("training.lora.rank", "number"),
-    "lora_alpha": ("training.lora.alpha", "number"),
-    "lora_dropout": ("training.lora.dropout", "number"),
     "lora_modules_to_save": ("training.lora.saved_modules", "list"),
     "lora_task_type": ("training.lora.task_type", "text"),
-    "use_rslora": ("training.lora.rslora", "flag"),
-    "use_dora": ("training.lora.dora", "flag"),
 }
 
 

@@ -81,7 +81,7 @@ def _again(raw: bytes, line: int, tally: Tally, last: bool) -> Any:
     except ValueError as error:
         tally.add("unreadable", line, str(error))
         return _NOTHING
-    if _half_characters(text):
+    if _has_half_characters(value):
         tally.add("half_characters", line, "an escape such as \\ud83d without its other half")
     return value
 
@@ -114,8 +114,14 @@ def not_utf8(raw: bytes, at: int) -> str:
     return f"byte 0x{byte:02x} at column {at + 1}{meant}"
 
 
-def _half_characters(text: str) -> bool:
-    return "\\ud" in text or "\\uD" in text
+def _has_half_characters(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    except RecursionError:  # writing takes a step more than reading did
+        return False
+    return False
 
 
 def _kind(value: Any) -> str:

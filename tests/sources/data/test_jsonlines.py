@@ -105,6 +105,19 @@ def test_a_byte_order_mark_hides_no_example() -> None:
     assert ["byte_order_mark"] == list(tally.counts)
 
 
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        (b'{"a": NaN, "b": "\\ud83d\\ude00"}', ["constants"]),
+        (b'{"a": "caf\xe9", "b": "\\ud83d\\ude00"}', ["not_utf8"]),
+        (b'{"a": NaN, "b": "\\uD83D"}', ["constants", "half_characters"]),
+    ],
+)
+def test_both_halves_of_a_character_are_whole(line: bytes, kinds: list[str]) -> None:
+    """Whatever else is odd about their line."""
+    assert kinds == list(rows_of(line + b"\n")[1].counts)
+
+
 def test_numbers_beyond_64_bits_are_read() -> None:
     """As Python reads them."""
     assert [(1, {"a": 10**40})] == rows_of(b'{"a": %d}\n' % 10**40)[0]

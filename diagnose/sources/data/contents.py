@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from diagnose.sources.data.tally import Tally
+from diagnose.sources.data.turns import SEPARATOR
 
 MARKUP = (
     "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>", "<|endoftext|>",
@@ -18,6 +19,9 @@ MARKUP = (
 )  # fmt: skip
 """What chat templates print around turns."""
 MOST_TOKENS, LONGEST_TOKEN = 400, 100
+_SEPARATOR = SEPARATOR.encode()
+_BLANKS = 16
+"""How many blanks JSON may begin with."""
 _PATTERNS: Sequence[tuple[str, bytes]] = (
     ("mojibake", rb"\xc3[\x82\x83]\xc2[\x80-\xbf]|\xc3\xa2\xe2\x82\xac"),
     ("replacement_characters", rb"\xef\xbf\xbd"),
@@ -49,6 +53,12 @@ def _compiled(special: tuple[str, ...], turns: bool) -> tuple[list[str], list[st
     return [kind for kind, _, _ in expressions], [text for _, text, _ in expressions], database
 
 
+def _is_escaped_twice(texts: bytes, end: int) -> bool:
+    """Whether `\\n` stands for a line end: code has it beside real ones, and JSON (calls, answers of tools) has to write it."""
+    begin = texts.rfind(_SEPARATOR, 0, end) + 1
+    return b"\n" not in texts and not texts[begin : begin + _BLANKS].lstrip().startswith((b"{", b"["))
+
+
 def _literal(text: str) -> bytes:
     return b"".join(b"\\x%02x" % byte for byte in text.encode("utf-8", "replace"))
 
@@ -75,8 +85,8 @@ class Contents:
         begins = list(accumulate((len(text) + 1 for text in texts), initial=0))
         seen: dict[tuple[str, int], str] = {}
         for number, end in found:
-            seen.setdefault((self._kinds[number], bisect_right(begins, end - 1) - 1), self._shown[number])
+            kind, at = self._kinds[number], bisect_right(begins, end - 1) - 1
+            if kind != "escaped_newlines" or _is_escaped_twice(texts[at], end - begins[at]):
+                seen.setdefault((kind, at), self._shown[number])
         for (kind, at), shown in sorted(seen.items(), key=lambda item: item[0][1]):
-            if kind == "escaped_newlines" and b"\n" in texts[at]:
-                continue  # a text about code may have both
             self._tally.add(kind, lines[at], shown)

@@ -8,7 +8,7 @@ from typing import Any
 from diagnose.sources.data.batch import Example
 from diagnose.sources.data.layout import Layout
 from diagnose.sources.data.tally import Tally
-from diagnose.sources.data.turns import SEPARATOR, Turns
+from diagnose.sources.data.turns import SEPARATOR, Turns, texts_of
 
 _SHORT = 16
 MASKED = -100
@@ -77,7 +77,8 @@ class Examples:
         if isinstance(chosen, list) and isinstance(rejected, list):
             return self._pair_of_turns(prompt, chosen, rejected, line)
         if isinstance(chosen, dict) and isinstance(rejected, dict):
-            return SEPARATOR.join(str(part) for part in (prompt, chosen, rejected))
+            before = prompt if isinstance(prompt, list) else []
+            return SEPARATOR.join(_contents([*before, chosen, rejected], self.layout.content))
         if self._kinds_differ([part for part in (prompt, chosen, rejected) if part is not None], line):
             return ""
         texts = [self._plain(row, column("prompt"), "prompt", line)] if column("prompt") in row else []
@@ -177,7 +178,7 @@ class Examples:
 
 
 def _contents(messages: list[Any], key: str) -> list[str]:
-    return [str(message.get(key) or "") for message in messages if isinstance(message, dict)]
+    return [text for message in messages if isinstance(message, dict) for text in texts_of(message.get(key))]
 
 
 def _kind(value: Any) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from diagnose.sources.data.examples import Examples
 from diagnose.sources.data.layout import Asked, layout_of
 from diagnose.sources.data.tally import Tally
+from diagnose.sources.data.turns import SEPARATOR
 from tests.sources.data.support import answer, user
 from tests.sources.data.test_jsonlines import VALUES
 
@@ -127,8 +128,18 @@ def test_a_ranked_conversation_of_llamafactory_ends_with_its_question() -> None:
     }
     asked = Asked("llamafactory", "dpo", entry={"ranking": True, "formatting": "sharegpt"})
     tally = Tally()
-    Examples(layout_of([row], list(row), asked), tally).texts(row, 1)
+    texts = Examples(layout_of([row], list(row), asked), tally).texts(row, 1)
+    assert ["q", "a", "b"] == texts.split(SEPARATOR)
     assert not tally.counts
+
+
+def test_the_texts_of_prompts_and_answers_are_those_of_their_parts() -> None:
+    """As they are read, not as Python prints them."""
+    parts = [{"type": "text", "text": "a\nb"}, {"type": "image"}]
+    pair = {"prompt": [user(parts)], "chosen": [answer("c")], "rejected": [answer(parts)]}
+    for row, texts in (({"prompt": [user(parts)]}, ["a\nb"]), (pair, ["a\nb", "c", "a\nb"])):
+        found = Examples(layout_of([row], list(row), Asked()), Tally()).texts(row, 1)
+        assert texts == found.split(SEPARATOR)
 
 
 @pytest.mark.parametrize(

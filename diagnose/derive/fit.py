@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from diagnose.derive import parallel, reach
-from diagnose.derive.known import ORIGIN, Known, Told
+from diagnose.derive.known import ORIGIN, Known, Told, by_name
 from diagnose.model import Fact
 
 _FLOAT16_REFUSED = ("gemma2", "gemma3", "gemma3_text", "glm4")
@@ -19,7 +19,7 @@ _FLOAT16_REFUSED = ("gemma2", "gemma3", "gemma3_text", "glm4")
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """The facts that follow from `facts`; none that is among them already."""
-    known = Known({fact.name: fact for fact in reversed(facts)})
+    known = Known(by_name(facts))
     for tell in (_gpus, _parallel, _context, _dtype, _quantization, _draft, _processes, reach.complete, _memory):
         for name, value in tell(known):
             known.add(name, value)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from diagnose import cards
 from diagnose.cards import Card
-from diagnose.derive.known import Known
+from diagnose.derive.known import Known, by_name
 from diagnose.memory.stored import PLAIN, sequence_bytes, value_bytes
 from diagnose.model import Fact
 from diagnose.plan import serving
@@ -50,7 +50,7 @@ def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     if "model.kind" not in told and "weights.bytes" not in told:
         return ()
     found = dict(_host(told))
-    if not Known({fact.name: fact for fact in reversed(facts)}).unsure(*_DECIDING, *_UNFOLLOWED):
+    if not Known(by_name(facts)).unsure(*_DECIDING, *_UNFOLLOWED):
         found |= dict(_tell(told))
     return tuple(Fact(name, value, ORIGIN) for name, value in found.items() if name not in told)
 

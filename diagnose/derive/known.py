@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from diagnose.model import Fact
 
@@ -12,6 +13,14 @@ ENGINES: Mapping[str, str] = {"llama-cpp": "llama.cpp", "llama-server": "llama.c
 """What `--for` calls an engine → what facts call it."""
 Told = Iterator[tuple[str, str | int | float | bool]]
 """What a derivation tells: names and values."""
+
+
+def by_name(facts: Iterable[Fact]) -> dict[str, Fact]:
+    """Facts by their names, in order; of several with one name the first counts."""
+    found: dict[str, Fact] = {}
+    for fact in facts:
+        found.setdefault(fact.name, fact)
+    return found
 
 
 class Known:
@@ -41,6 +50,31 @@ class Known:
     def yes(self, name: str) -> bool:
         """Whether a flag is known to be true, as a fact or as an argument."""
         return self.text(name).lower() in ("true", "1")
+
+    def older(self, package: str, release: tuple[int, int]) -> bool:
+        """Whether an installed package is known to be older than a release: `(5, 10)`."""
+        found = re.match(r"(\d+)\.(\d+)", self.text(f"{package}.version"))
+        return found is not None and (int(found[1]), int(found[2])) < release
+
+    @cached_property
+    def _written(self) -> dict[str, str]:
+        """Settings by their key and by its last part, the first one where several files say it; a block is told as `{…}`."""
+        found: dict[str, str] = {}
+        for name, fact in self._told.items():
+            if name.startswith("training.given.") and name.endswith(".key"):
+                number, key = name.removesuffix(".key"), str(fact.value)
+                value = "{…}" if self.text(f"{number}.type") in ("list", "mapping") else self.text(f"{number}.value")
+                for called in (key, key.rpartition(".")[2]):
+                    found.setdefault(called, value)
+        return found
+
+    def given(self, key: str) -> str:
+        """A training's setting by its own name, as it was written; empty where there is none."""
+        return self._written.get(key, "")
+
+    def has_setting(self, *keys: str) -> bool:
+        """Whether the user's files hold a setting with one of these names, whatever mapping it stands in."""
+        return any(key in self._written for key in keys)
 
     def names(self) -> list[str]:
         return [*self._told, *self.new]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from diagnose.derive.known import Known
+from diagnose.derive.known import Known, by_name
 from diagnose.model import Fact
 from diagnose.sources.training.given import number
 
@@ -39,8 +39,7 @@ class Settled(Known):
     """What is known by name, the settings as they were written, and the defaults of a configuration that is known as a whole."""
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        super().__init__({fact.name: fact for fact in reversed(facts)})
-        self._given = _written(facts)
+        super().__init__(by_name(facts))
         self.framework = self.text("training.framework")
         self._computed = frozenset(self.text("training.arguments_computed").split(","))
         seen = not self.text("training.script") or bool(self.text("training.arguments_computed"))
@@ -85,10 +84,6 @@ class Settled(Known):
         fact = self._told.get(name)
         return fact is not None and not fact.origin.endswith("default")
 
-    def given(self, key: str) -> str:
-        """A setting by its own name, as it was written; empty where there is none."""
-        return self._given.get(key, "")
-
     def given_number(self, key: str) -> float | None:
         return number(self.given(key)) if self.given(key) else None
 
@@ -103,23 +98,3 @@ class Settled(Known):
 
     def given_flag(self, key: str) -> bool | None:
         return {"true": True, "false": False}.get(self.given(key).lower())
-
-
-def _written(facts: Sequence[Fact]) -> dict[str, str]:
-    """Settings by their key and by its last part, the first one where several files say it; a block is told as `{…}`."""
-    values: dict[str, str] = {}
-    keys: dict[str, str] = {}
-    for fact in facts:
-        if fact.name.startswith("training.given."):
-            number_, _, part = fact.name.removeprefix("training.given.").partition(".")
-            if part == "key":
-                keys[number_] = str(fact.value)
-            elif part == "value":
-                values[number_] = str(fact.value)
-            elif part == "type" and fact.value in ("list", "mapping"):
-                values[number_] = "{…}"
-    found: dict[str, str] = {}
-    for number_, key in keys.items():
-        for name in (key, key.rpartition(".")[2]):
-            found.setdefault(name, values.get(number_, ""))
-    return found

@@ -110,15 +110,6 @@ def modules_of(known: Known) -> Modules | None:
     )
 
 
-def given(known: Known, *keys: str) -> bool:
-    """Whether the user's files hold a setting with one of these names, whatever mapping it stands in."""
-    return any(
-        known.text(name).rpartition(".")[2] in keys
-        for name in known.names()
-        if name.startswith("training.given.") and name.endswith(".key")
-    )
-
-
 def listed(text: str) -> list[str]:
     """The names of a list, as a fact writes it."""
     return [name for part in text.split(",")[:MOST_TARGETS] if (name := part.strip())]
@@ -155,7 +146,7 @@ def _without_targets(known: Known) -> bool:
         "lora_target_linear",
     )
     plain = known.text("training.framework") in ("trl", "trainer", "")
-    return plain and not known.text("training.script") and not given(known, *keys)
+    return plain and not known.text("training.script") and not known.has_setting(*keys)
 
 
 def _language_names(modules: Modules) -> list[str]:
@@ -273,7 +264,7 @@ def _experts(names: Sequence[str], everything: bool, modules: Modules, known: Kn
     own = everything and known.text("training.framework") in _OWN_LINEAR
     aimed = [name for name in names if name.rpartition(".")[2] in modules.renamed]
     converts = bool(modules.renamed) and (bool(aimed) or (everything and not own))
-    yield "tuning.lora.experts_adapted", converts or given(known, "target_parameters")
+    yield "tuning.lora.experts_adapted", converts or known.has_setting("target_parameters")
     if not modules.renamed:
         return
     dropout = _number(known, "training.lora.dropout")

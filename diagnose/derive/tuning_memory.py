@@ -8,7 +8,7 @@ Nothing is told where a setting changes the sums in a way that is not followed h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from msgspec import Struct
@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from diagnose.cards import Card
 from diagnose.derive import fit_memory
-from diagnose.derive.known import Known
-from diagnose.derive.tuning_lora import ADAPTERS, given
+from diagnose.derive.known import Known, Told
+from diagnose.derive.tuning_lora import ADAPTERS
 from diagnose.memory import estimates, tuning
 from diagnose.plan.structs import Value, Weights, model_of
 
@@ -37,8 +37,6 @@ _UNFOLLOWED = (
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _DEFAULT_BATCH = {"trl": 8, "trainer": 8, "llamafactory": 8, "axolotl": 1}
 _CHECKPOINTING = {"trl": True, "trainer": False, "llamafactory": True, "axolotl": False}
-
-Told = Iterator[tuple[str, Value]]
 
 
 class Setup(Struct, frozen=True):
@@ -113,7 +111,7 @@ def complete(known: Known) -> Told:
     yield "tuning.memory.states_over", launched and over and sure.weights <= card.memory
     yield "tuning.memory.over_unless_offloaded", not launched and over
     share = known.value("training.vllm_share")
-    asleep = given(known, "vllm_enable_sleep_mode", "enable_sleep_mode")
+    asleep = known.has_setting("vllm_enable_sleep_mode", "enable_sleep_mode")
     if known.text("training.vllm") == "colocate" and isinstance(share, float) and 0 < share <= 1 and not asleep:
         yield "tuning.memory.vllm_over", not over and sure.total > card.memory * (1 - share)
         yield "tuning.memory.vllm", int(card.memory * share)
@@ -142,7 +140,7 @@ def _is_launch_known(known: Known) -> bool:
 def setup_of(known: Known, told: dict[str, Value]) -> Setup | None:
     """The training as far as it is known; None where its sums are not followed."""
     method, framework = known.text("training.method"), known.text("training.framework")
-    if framework not in FRAMEWORKS or method not in ("full", *ADAPTERS) or given(known, *_UNFOLLOWED):
+    if framework not in FRAMEWORKS or method not in ("full", *ADAPTERS) or known.has_setting(*_UNFOLLOWED):
         return None
     model = model_of(told)
     base = known.text("model.quantization")
@@ -314,20 +312,19 @@ def _default_value(known: Known) -> int:
     """Bytes of a weight where no setting tells: what the framework loads in, 2 where it may be either."""
     framework = known.text("training.framework")
     if framework == "llamafactory" and known.text("training.method") == "full" and not known.whole("zero.stage"):
-        return 2 if given(known, "pure_bf16") else 4
+        return 2 if known.has_setting("pure_bf16") else 4
     release = known.text("trl.version").partition(".")[0]
     return 4 if framework == "trl" and release.isdigit() and int(release) >= 1 else 2
 
 
 def _keeps_logits(known: Known) -> bool:
     """Whether all logits of a batch are there at once: not with Liger, a fused loss, or TRL's own (1.16)."""
-    if known.yes("training.liger") or given(
-        known, "plugins", "use_liger_kernel", "enable_liger_kernel", "cut_cross_entropy"
+    if known.yes("training.liger") or known.has_setting(
+        "plugins", "use_liger_kernel", "enable_liger_kernel", "cut_cross_entropy"
     ):
         return False
     if known.text("training.framework") == "trl":
-        release = re.match(r"(\d+)\.(\d+)", known.text("trl.version"))
-        return bool(release) and (int(release[1]), int(release[2])) < (1, 0) if release else False
+        return known.older("trl", (1, 0))
     return True
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diagnose.derive import tuning_lora
-from diagnose.derive.known import Known, Told
-from diagnose.derive.tuning_lora import ADAPTERS, given, listed, rows_of, table_release
+from diagnose.derive.known import Known, Told, by_name
+from diagnose.derive.tuning_lora import ADAPTERS, listed, rows_of, table_release
 from diagnose.model import Fact
 
 NOT_TRAINED = ("merge", "inference", "preprocess")
@@ -33,7 +33,7 @@ _SHARDED = ("zero.stage", "fsdp.strategy", "training.fsdp", "training.deepspeed"
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """The facts that follow from `facts`; none that is among them already, and none for a task that trains nothing."""
-    known = Known({fact.name: fact for fact in reversed(facts)})
+    known = Known(by_name(facts))
     if known.text("training.task") in NOT_TRAINED:
         return ()
     from diagnose.derive import tuning_memory
@@ -65,7 +65,7 @@ def _kind(known: Known) -> Told:
         endless = (
             known.text("training.framework") == "llamafactory" or known.text("training.packing_strategy") == "wrapped"
         )
-        packed = known.yes("training.packing") and endless and not given(known, "neat_packing")
+        packed = known.yes("training.packing") and endless and not known.has_setting("neat_packing")
         yield "tuning.model.positions_over", length > positions and not packed
         yield "tuning.model.rows_over", length > positions and packed
     if known.text("template.model_tuned") == "no" and not known.text("training.script"):
@@ -131,7 +131,7 @@ def _quantized(known: Known) -> Told:
     base, asked = known.text("model.quantization"), known.text("training.quantization")
     method, framework = known.text("training.method"), known.text("training.framework")
     plain = framework in ("trl", "trainer", "")
-    dequantized = given(known, "dequantize", "model_quantization_config", "model_quantization_config_kwargs")
+    dequantized = known.has_setting("dequantize", "model_quantization_config", "model_quantization_config_kwargs")
     if base and base != "none" and plain:
         yield "tuning.quantized.again", asked in ("4bit", "8bit") and base != "bitsandbytes"
         if method == "full" and not asked and not dequantized:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from diagnose.derive import tuning_around
+from diagnose.derive import processes, tuning_around
 from diagnose.derive.known import Told
 from diagnose.derive.settled import WITH_DEFAULTS, Settled
 from diagnose.model import Fact
@@ -40,20 +40,9 @@ def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
 
 def _world(known: Settled) -> Told:
     """Processes of the whole training, and whether one process would drive several GPUs by itself."""
-    if known.text("deploy.launcher") and "NO" in (
-        known.text("deploy.distributed"),
-        known.text("accelerate.distributed"),
-    ):
-        yield "tuning.world", 1
-        return
-    for name in ("training.processes", "deploy.processes_all"):
-        count = known.count(name)
-        if count:
-            yield "tuning.world", count
-            return
-    here, nodes = known.count("deploy.processes"), known.count("deploy.nodes")
-    if here:
-        yield "tuning.world", here * (nodes or 1)
+    told = processes.world(known)
+    if told is not None:
+        yield "tuning.world", told
         return
     by = known.text("training.command_kind")
     gpus = _gpus_here(known)

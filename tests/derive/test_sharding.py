@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from diagnose.collect import completed
 from diagnose.derive import fit, sharding
-from diagnose.derive.known import Known
 from diagnose.facts import describe
 from diagnose.model import Case, Fact
 from diagnose.sources import training
@@ -35,25 +34,6 @@ def told(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def fit_of(facts: dict[str, Any]) -> dict[str, Any]:
     return {fact.name: fact.value for fact in fit.complete(facts_of(facts))}
-
-
-# --- processes
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        ({"deploy.processes_all": 16, "training.processes": 2}, 16),
-        ({"deploy.processes": 8, "deploy.nodes": 2}, 16),
-        ({"deploy.processes": 8}, 8),
-        ({"deploy.processes_by": "gpu", "training.processes": 2}, None),
-        ({"training.processes": 4}, 4),
-        ({}, None),
-    ],
-)
-def test_the_command_tells_of_processes_before_the_settings(facts: dict[str, Any], expected: int | None) -> None:
-    """All of them, or those of a machine times the machines; where the launcher counts GPUs itself none are known."""
-    assert sharding.world(Known({fact.name: fact for fact in facts_of(facts)})) == expected
 
 
 # --- batch sizes

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from diagnose.sources.data.blocks import Block, blocks
@@ -67,9 +66,11 @@ except BrokenPipeError:
     pass
 except Exception as error:
     out.flush()
-    sys.exit("broken: %s: %s" % (type(error).__name__, error))
+    sys.exit("broken: %s: %s" % (type(error).__name__, " ".join(str(error).split())))
 """
 SAMPLE_ROWS = 20_000
+MOST_TROUBLE = 64 << 10
+"""Bytes of what the other process complains of: warnings may come before the reason."""
 
 
 class NoReaderError(Exception):
@@ -83,8 +84,7 @@ class _Pipe:
         self._pipe = pipe
 
     def read(self, most: int) -> bytes:
-        until = time.monotonic() + SECONDS_STILL
-        ready, _, _ = select.select([self._pipe], [], [], max(until - time.monotonic(), 0))
+        ready, _, _ = select.select([self._pipe], [], [], SECONDS_STILL)
         if not ready:
             raise ValueError(f"pyarrow said nothing for {SECONDS_STILL:g} s")
         return os.read(self._pipe, most)
@@ -99,23 +99,26 @@ def lines(path: str, interpreters: Sequence[str], environ: Mapping[str, str], sa
     Raises NoReaderError if no interpreter has pyarrow, and ValueError with the reason if the file cannot be read on.
     """
     for interpreter in interpreters:
-        with _started(interpreter, path, environ, sample) as process:
+        try:
+            process = _started(interpreter, path, environ, sample)
+        except OSError:
+            continue
+        with process:
             assert process.stdout is not None
             assert process.stderr is not None
-            first = True
+            nothing = True
             for block in blocks(_Pipe(process.stdout.fileno())):
-                first = False
+                nothing = False
                 yield block
             process.stdout.close()
-            trouble = process.stderr.read(4096).decode("utf-8", "replace").strip()
+            trouble = process.stderr.read(MOST_TROUBLE).decode("utf-8", "replace").strip()
             code = process.wait()
         if code == 0:
             return
-        if first and trouble.startswith("no pyarrow"):
-            continue
-        raise ValueError(
-            trouble.removeprefix("broken: ").splitlines()[-1][:300] if trouble else f"pyarrow ended with {code}"
-        )
+        last = trouble.rpartition("\n")[2]
+        if nothing and code > 0 and not last.startswith("broken: "):
+            continue  # no pyarrow in it, or no Python
+        raise ValueError(last.removeprefix("broken: ")[:300] or f"pyarrow ended with {code}")
     raise NoReaderError
 
 
@@ -134,13 +137,10 @@ class _Process(subprocess.Popen[bytes]):
 def _started(interpreter: str, path: str, environ: Mapping[str, str], sample: bool) -> _Process:
     command = [interpreter, "-I", "-c", PROGRAM, path, str(SAMPLE_ROWS if sample else 0)]
     kept = {name: environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR") if name in environ}
-    try:
-        return _Process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**kept, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"},
-        )
-    except OSError as error:
-        raise NoReaderError from error
+    return _Process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**kept, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"},
+    )

@@ -274,7 +274,7 @@ _NONE = {
 }
 _WITHOUT_PYARROW = (
     "reading Parquet and Arrow files needs pyarrow: name the environment that trains with --python, "
-    "or pip install 'llmdoctor-cli[data]'"
+    "or install pyarrow beside llmdoctor"
 )
 
 

@@ -17,7 +17,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diagnose.sources.data import blocks
+from diagnose.sources.data import blocks, columnar
 from tests.sources.data.support import MODELS, TRL, answer, chats, jsonl, kinds, read, rules_on, system, user, values
 from tests.support import ROOT
 
@@ -320,16 +320,43 @@ def test_parquet_is_read_by_the_environment_that_trains(tmp_path: Path, end: str
 
 
 def test_without_pyarrow_a_parquet_file_is_not_checked(tmp_path: Path) -> None:
-    """The reason says what to do."""
+    """An interpreter without it, one that is broken and one that is not there say nothing of the file."""
     path = tmp_path / "train.parquet"
     path.write_bytes(b"PAR1")
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'no pyarrow: No module named pyarrow' >&2\nexit 1\n")
-    python.chmod(0o755)
-    from diagnose.sources.data import columnar
+    without, broken = tmp_path / "without", tmp_path / "broken"
+    without.write_text("#!/bin/sh\necho 'a warning' >&2\necho 'no pyarrow: No module named pyarrow' >&2\nexit 1\n")
+    broken.write_text("#!/bin/sh\necho 'libpython3.so: cannot open shared object file' >&2\nexit 127\n")
+    for python in (without, broken):
+        python.chmod(0o755)
 
     with pytest.raises(columnar.NoReaderError):
-        list(columnar.lines(str(path), [str(python), str(tmp_path / "none")], {}, False))
+        list(columnar.lines(str(path), [str(tmp_path / "none"), str(without), str(broken)], {}, False))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.feather"])
+def test_rows_of_columns_are_read_with_pyarrow(tmp_path: Path, name: str) -> None:
+    """By the first interpreter that has it; bytes are told by their size, and a file that is cut off with the reason."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"text": [f"number {n}" for n in range(600)], "image": [b"abc"] * 600})
+    path = tmp_path / name
+    if name == "a.parquet":
+        parquet.write_table(table, path)
+    else:
+        form = arrow.ipc.new_file if name == "a.feather" else arrow.ipc.new_stream
+        with form(path, table.schema) as writer:
+            writer.write_table(table)
+    nowhere = {"python.path": str(tmp_path / "none")}
+    facts, unchecked = read([path], nowhere)
+
+    assert not unchecked
+    assert (600, "text", "text, image") == tuple(values(facts)[name] for name in ("examples", "layout", "columns"))
+    found = list(columnar.lines(str(path), [sys.executable], {}, False))
+    assert {"text": "number 0", "image": "<3 bytes>"} == json.loads(
+        b"".join(block.data for block in found).split(b"\n")[1]
+    )
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "broken_off" in kinds(path, nowhere)
 
 
 MEASURE = """

@@ -94,7 +94,7 @@ SHARDING: tuple[FactKind, ...] = (
         ("fsdp.sync_states", "flag", "whether rank 0 sends them to the others"),
         ("fsdp.checkpointing", "flag", "whether FSDP itself makes activations anew"),
         ("fsdp.original_params", "flag", "whether the original parameters are kept (use_orig_params)"),
-        ("fsdp.by", "text", "who reads these settings, and so whose defaults count: accelerate, transformers, axolotl"),
+        ("fsdp.by", "text", "who reads these settings, and so whose defaults count: accelerate or transformers"),
         ("fsdp.asked", "flag", "whether the training's own `fsdp` turns it on"),
         ("fsdp.options", "text", "names that `fsdp` lists"),
         ("fsdp.reshard", "text", "reshard_after_forward as it is written"),

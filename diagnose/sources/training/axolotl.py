@@ -7,7 +7,7 @@ from typing import Any
 
 from diagnose.model import Fact
 from diagnose.sources.settings import words
-from diagnose.sources.training import alike
+from diagnose.sources.training import alike, fsdp
 from diagnose.sources.training.given import Meaning, Setting, meant, number, plain, read_as, settings, told
 from diagnose.sources.training.named import UNSET, is_data_file, own_facts
 from diagnose.sources.training.parsed import Parsed, Reference
@@ -68,20 +68,6 @@ _COMMON: dict[str, Meaning] = {
     "peft_use_dora": ("training.lora.dora", "flag"),
     "peft_init_lora_weights": ("training.lora.init", "text"),
 }  # fmt: skip
-
-_FSDP: dict[str, Meaning] = {
-    "fsdp_version": ("fsdp.version", "number"),
-    "version": ("fsdp.version", "number"),
-    "sharding_strategy": ("fsdp.strategy", "text"),
-    "auto_wrap_policy": ("fsdp.wrap_policy", "text"),
-    "transformer_layer_cls_to_wrap": ("fsdp.wrap_classes", "text"),
-    "state_dict_type": ("fsdp.state_dict", "text"),
-    "offload_params": ("fsdp.offload", "flag"),
-    "cpu_ram_efficient_loading": ("fsdp.ram_efficient", "flag"),
-    "sync_module_states": ("fsdp.sync_states", "flag"),
-    "activation_checkpointing": ("fsdp.checkpointing", "flag"),
-    "use_orig_params": ("fsdp.original_params", "flag"),
-}
 
 _ATTENTION = {
     "xformers_attention": "xformers",
@@ -349,17 +335,9 @@ def _sharding(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     if not (options or config):
         return
     inner = [item for key, item in by_key.items() if key.startswith("fsdp_config.")]
-    facts = [fact for item in inner for fact in meant([item], _renamed(item.key))]
     if version and number(version.value) is not None:
-        facts.insert(0, told("fsdp.version", number(version.value) or 0, version))
-    yield from facts
-
-
-def _renamed(key: str) -> dict[str, Meaning]:
-    """What a key of `fsdp_config` means, written with the prefix `fsdp_` or without."""
-    name = key.removeprefix("fsdp_config.")
-    found = _FSDP.get(name) or _FSDP.get(name.removeprefix("fsdp_"))
-    return {key: found} if found else {}
+        yield told("fsdp.version", number(version.value) or 0, version)
+    yield from fsdp.meaning(inner)
 
 
 def _reports(by_key: Mapping[str, Setting]) -> Iterator[Fact]:

@@ -62,7 +62,7 @@ def bare(key: str) -> str:
 def meaning(items: Iterable[Setting], by: str = "") -> Iterator[Fact]:
     """`fsdp.*` of the settings of one block, with or without `fsdp_` before their keys.
 
-    `by` is who reads it, and so whose defaults count: accelerate, transformers, axolotl.
+    `by` is who reads it, and so whose defaults count, where that is told: accelerate or transformers.
     """
     seen = False
     for item in items:

@@ -9,25 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnose.facts import describe
-from diagnose.sources import yamlfile
 from diagnose.sources.training import accelerate
 from diagnose.sources.training.parsed import Parsed
-from diagnose.sources.yamlfile import Node
+from tests.sources.training import reading
 
 
 def parsed(text: str) -> Parsed:
-    document = yamlfile.parse(textwrap.dedent(text).encode()).documents[0]
-    assert isinstance(document, Node)
-    return accelerate.read(document, "acc.yaml")
+    return accelerate.read(reading.node(textwrap.dedent(text)), "acc.yaml")
 
 
 def values(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for fact in parsed(text).facts:
-        assert describe(fact.name), fact
-        found.setdefault(fact.name, fact.value)
-    return found
+    return reading.values(parsed(text))
 
 
 def test_processes_and_machines_are_told() -> None:
@@ -114,7 +106,7 @@ def test_flags_and_numbers_where_accelerate_wants_a_text() -> None:
 )
 def test_its_keys_tell_it_from_other_files(text: str, expected: bool) -> None:
     """One key that only accelerate has, or three of its own."""
-    assert accelerate.is_kind(yamlfile.parse(text.encode()).documents[0]) is expected
+    assert accelerate.is_kind(reading.node(text)) is expected
 
 
 _VALUE = st.none() | st.booleans() | st.integers() | st.text("ab01'", max_size=4)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from diagnose.sources import yamlfile
 from diagnose.sources.training import axolotl
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
+from tests.sources.training import reading
 
 TEXT = """\
 base_model: org/model-7b
@@ -60,18 +60,15 @@ fsdp_config:
 
 
 def parsed(text: str) -> Parsed:
-    return axolotl.read(yamlfile.parse(text.encode()).documents[0], "a.yaml")
+    return axolotl.read(reading.node(text), "a.yaml")
 
 
 def facts(text: str) -> dict[str, Fact]:
-    found: dict[str, Fact] = {}
-    for fact in parsed(text).facts:
-        found.setdefault(fact.name, fact)
-    return found
+    return reading.facts(parsed(text))
 
 
 def values(text: str) -> dict[str, Any]:
-    return {name: fact.value for name, fact in facts(text).items()}
+    return reading.values(parsed(text))
 
 
 def test_settings_under_common_names() -> None:
@@ -116,6 +113,14 @@ def test_settings_under_common_names() -> None:
         "training.dataset.2.role": "eval",
     }
     assert {name: found.get(name) for name in expected} == expected
+
+
+def test_fsdp_is_read_as_everywhere() -> None:
+    """With its prefix and without, and in the spelling that rules ask for."""
+    found = values(
+        "base_model: org/m\nsequence_len: 512\nfsdp_config:\n  fsdp_sharding_strategy: no_shard\n  reshard_after_forward: true\n"
+    )
+    assert (found["fsdp.strategy"], found["fsdp.reshard"]) == ("NO_SHARD", "true")
 
 
 def test_places_are_those_of_the_keys() -> None:
@@ -207,7 +212,7 @@ def test_what_is_an_axolotl_configuration() -> None:
     """Two keys of its own make it one; those of other frameworks do not."""
 
     def kind(text: str) -> bool:
-        return axolotl.is_kind(yamlfile.parse(text.encode()).documents[0])
+        return axolotl.is_kind(reading.node(text))
 
     assert kind("base_model: org/m\nmicro_batch_size: 1\n")
     assert kind("sequence_len: 512\nsample_packing: true\n")
@@ -217,11 +222,6 @@ def test_what_is_an_axolotl_configuration() -> None:
     assert not kind("text\n")
 
 
-TREES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
 KEYS = st.sampled_from(
     [
         *axolotl._COMMON,
@@ -247,13 +247,10 @@ KEYS = st.sampled_from(
 )
 
 
-@given(st.dictionaries(KEYS, TREES, max_size=12))
+@given(st.dictionaries(KEYS, reading.TREES, max_size=12))
 def test_nothing_is_raised(config: dict[str, Any]) -> None:
     """Whatever the values are: facts are plain values with names of their own."""
-    node = yamlfile.parse(yaml.safe_dump(config, allow_unicode=True).encode("utf-8", "replace")).documents
-    for fact in axolotl.read(node[0], "a.yaml").facts if node else ():
-        assert isinstance(fact.value, (str, int, float, bool))
-        assert fact.name.startswith(("training.", "fsdp."))
+    reading.raises_nothing(axolotl.read, config)
 
 
 def test_anything_but_a_mapping() -> None:

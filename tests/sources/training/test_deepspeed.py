@@ -14,6 +14,7 @@ from diagnose.model import Fact
 from diagnose.sources import jsonnodes
 from diagnose.sources.training import deepspeed
 from diagnose.sources.yamlfile import Node
+from tests.sources.training import reading
 
 
 def node(source: Any) -> Node:
@@ -24,10 +25,7 @@ def node(source: Any) -> Node:
 
 
 def told(source: Any) -> dict[str, Fact]:
-    facts: dict[str, Fact] = {}
-    for fact in deepspeed.read(node(source), "ds.json").facts:
-        facts.setdefault(fact.name, fact)
-    return facts
+    return reading.facts(deepspeed.read(node(source), "ds.json"))
 
 
 def values(source: Any) -> dict[str, Any]:

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnose.facts import describe
 from diagnose.model import Fact
-from diagnose.sources import yamlfile
 from diagnose.sources.training import fsdp
 from diagnose.sources.training.given import Setting
-from diagnose.sources.yamlfile import Node
+from tests.sources.training.reading import named, node
 
 
-def node(text: str) -> Node:
-    document = yamlfile.parse(text.encode()).documents[0]
-    assert isinstance(document, Node)
-    return document
-
-
-def values(facts: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for fact in facts:
-        assert isinstance(fact, Fact)
-        assert describe(fact.name), fact
-        found.setdefault(fact.name, fact.value)
-    return found
+def values(facts: Iterable[Fact]) -> dict[str, Any]:
+    return {name: fact.value for name, fact in named(facts).items()}
 
 
 def setting(key: str, value: Any) -> Setting:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.model import Fact
-from diagnose.sources import yamlfile
 from diagnose.sources.training import llamafactory
 from diagnose.sources.training.parsed import Parsed
+from tests.sources.training import reading
 
 TEXT = """\
 model_name_or_path: org/model-7b
@@ -54,18 +53,15 @@ learning_rate: 1e-4
 
 
 def parsed(text: str) -> Parsed:
-    return llamafactory.read(yamlfile.parse(text.encode()).documents[0], "l.yaml")
+    return llamafactory.read(reading.node(text), "l.yaml")
 
 
 def facts(text: str) -> dict[str, Fact]:
-    found: dict[str, Fact] = {}
-    for fact in parsed(text).facts:
-        found.setdefault(fact.name, fact)
-    return found
+    return reading.facts(parsed(text))
 
 
 def values(text: str) -> dict[str, Any]:
-    return {name: fact.value for name, fact in facts(text).items()}
+    return reading.values(parsed(text))
 
 
 def test_settings_under_common_names() -> None:
@@ -157,7 +153,7 @@ def test_what_is_a_configuration_of_llamafactory() -> None:
     """By its own keys; a trainer's or TRL's file is none."""
 
     def kind(text: str) -> bool:
-        return llamafactory.is_kind(yamlfile.parse(text.encode()).documents[0])
+        return llamafactory.is_kind(reading.node(text))
 
     assert kind(TEXT)
     assert kind(V1)
@@ -167,11 +163,6 @@ def test_what_is_a_configuration_of_llamafactory() -> None:
     assert not kind("[]\n")
 
 
-TREES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
 KEYS = st.sampled_from(
     [
         *llamafactory._COMMON,
@@ -193,10 +184,7 @@ KEYS = st.sampled_from(
 )
 
 
-@given(st.dictionaries(KEYS, TREES, max_size=12))
+@given(st.dictionaries(KEYS, reading.TREES, max_size=12))
 def test_nothing_is_raised(config: dict[str, Any]) -> None:
     """Whatever the values are: facts are plain values with names of their own."""
-    node = yamlfile.parse(yaml.safe_dump(config, allow_unicode=True).encode("utf-8", "replace")).documents
-    for fact in llamafactory.read(node[0], "l.yaml").facts if node else ():
-        assert isinstance(fact.value, (str, int, float, bool))
-        assert fact.name.startswith(("training.", "fsdp."))
+    reading.raises_nothing(llamafactory.read, config)

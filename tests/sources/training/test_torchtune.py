@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.sources import yamlfile
 from diagnose.sources.training import torchtune
 from diagnose.sources.training.parsed import Parsed
+from tests.sources.training import reading
 
 TEXT = """\
 output_dir: /runs/one
@@ -54,14 +54,11 @@ enable_activation_checkpointing: True
 
 
 def parsed(text: str) -> Parsed:
-    return torchtune.read(yamlfile.parse(text.encode()).documents[0], "t.yaml")
+    return torchtune.read(reading.node(text), "t.yaml")
 
 
 def values(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for fact in parsed(text).facts:
-        found.setdefault(fact.name, fact.value)
-    return found
+    return reading.values(parsed(text))
 
 
 def test_settings_under_common_names() -> None:
@@ -161,7 +158,4 @@ KEYS = st.sampled_from(
 @given(st.dictionaries(KEYS, TREES, max_size=10))
 def test_nothing_is_raised(config: dict[str, Any]) -> None:
     """Whatever the values are: facts are plain values with names of their own."""
-    node = yamlfile.parse(yaml.safe_dump(config, allow_unicode=True).encode("utf-8", "replace")).documents
-    for fact in torchtune.read(node[0], "t.yaml").facts if node else ():
-        assert isinstance(fact.value, (str, int, float, bool))
-        assert fact.name.startswith(("training.", "fsdp."))
+    reading.raises_nothing(torchtune.read, config)

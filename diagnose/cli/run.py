@@ -16,13 +16,16 @@ from msgspec import Struct
 
 from diagnose.cli import INTERRUPTS_IGNORED
 from diagnose.errors import DoctorError, InputError
-from diagnose.run.follow import Follow, Followed, Hang, relay_on
+from diagnose.run.follow import Follow, Followed, Hang
 from diagnose.run.kept import Kept
+from diagnose.run.messages import Looked, Tell
 from diagnose.run.outcome import OVER_BY_TIME, exit_code, facts, was_interrupted
 from diagnose.run.progress import Progress
+from diagnose.run.relay import relay_on
 from diagnose.run.signals import Signals, name_of
 from diagnose.run.start import StartError, path_of, start, streams
-from diagnose.run.watch import Looked, Message, Watch, Witness
+from diagnose.run.watch import Watch
+from diagnose.run.witness import Witness
 
 if TYPE_CHECKING:
     from diagnose.model import Case, Diagnosis
@@ -294,7 +297,7 @@ class _Run:
         self._say(f"\nllmdoctor: no output and no progress for {_spoken(still)}; looking where the processes stand …\n")
         in_colour = _in_colour()
 
-        def look(asked: int, tell: Callable[[Message], None]) -> None:
+        def look(asked: int, tell: Tell) -> None:
             from diagnose import redact
             from diagnose.run import hang, stacks
 

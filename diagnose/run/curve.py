@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from diagnose.run.watch import Gpus, Sample
+from diagnose.run.messages import Gpus, Sample, least
 
 MOST_POINTS = 512
 """Above so many points of the curve each two become one."""
@@ -67,19 +67,19 @@ class Curve:
         if sample.processes or self.last is None:
             self.last = sample
         self.peak = max(self.peak, sample.memory)
-        self.available_least = _least(self.available_least, sample.available)
+        self.available_least = least(self.available_least, sample.available)
         if sample.limit >= 0 and (self.free_least < 0 or sample.free < self.free_least):
             self.limit, self.free_least, self.used_most = sample.limit, sample.free, sample.used
         self.kills, self.hits = max(self.kills, sample.kills), max(self.hits, sample.hits)
-        self.shm_least = _least(self.shm_least, sample.shm_free)
+        self.shm_least = least(self.shm_least, sample.shm_free)
         self.shm_total = max(self.shm_total, sample.shm_total)
         for folder, (free, total) in sample.disks.items():
             if folder not in self.disks or free < self.disks[folder][0]:
                 self.disks[folder] = (free, total)
         if sample.files_limit and sample.files * max(self.files_limit, 1) >= self.files * sample.files_limit:
             self.files, self.files_limit = sample.files, sample.files_limit
-        self.space_limit = _least(self.space_limit, sample.space_limit)
-        self.size_limit = _least(self.size_limit, sample.size_limit)
+        self.space_limit = least(self.space_limit, sample.space_limit)
+        self.size_limit = least(self.size_limit, sample.size_limit)
         self._add(Point(sample.at, sample.memory, sample.available, sample.used, self._gpu, sample.shm_free))
 
     def take_gpus(self, gpus: Gpus) -> None:
@@ -147,13 +147,8 @@ def _worse(one: Point, other: Point) -> Point:
     return replace(
         other,
         memory=max(one.memory, other.memory),
-        available=_least(one.available, other.available),
+        available=least(one.available, other.available),
         limit_used=max(one.limit_used, other.limit_used),
         gpu_used=max(one.gpu_used, other.gpu_used),
-        shm_free=_least(one.shm_free, other.shm_free),
+        shm_free=least(one.shm_free, other.shm_free),
     )
-
-
-def _least(one: int, other: int) -> int:
-    """The smaller of two numbers, where -1 is no number."""
-    return max(one, other) if one < 0 or other < 0 else min(one, other)

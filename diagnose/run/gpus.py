@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
 from typing import Any
 
-from diagnose.run.watch import Gpus, Message
+from diagnose.run.messages import Gpus, Look, Tell
 from diagnose.sources.nvml import Driver, Gpu
 
 FIRST, SLOWEST = 1.0, 5.0
@@ -22,10 +21,10 @@ def are_there() -> bool:
     return any(os.path.exists(path) for path in SIGNS)
 
 
-def look(started: float) -> Callable[[int, Callable[[Message], None]], None]:
+def look(started: float) -> Look:
     """What the witness does. `started` is when the command was, by the monotonic clock."""
 
-    def ask(asked: int, tell: Callable[[Message], None]) -> None:
+    def ask(asked: int, tell: Tell) -> None:
         driver = Driver()
         for _ in driver.start():
             pass

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from diagnose.model import Fact
 from diagnose.run.curve import Curve
 from diagnose.run.follow import Followed, Passed
+from diagnose.run.messages import Ended, Rank
 from diagnose.run.signals import name_of
-from diagnose.run.watch import Ended, Rank
 from diagnose.sources import kernel
 
 ORIGIN = "the run"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from diagnose.run.watch import Sample
+from diagnose.run.messages import Sample
 
 REMEMBERED = 64
 """How many lines said last are told from new ones."""

@@ -145,13 +145,11 @@ def open_files(pid: int) -> int:
 
 
 def limits(pid: int) -> dict[str, int]:
-    """The soft limits of a process that are set: `Max open files`, `Max address space`, `Max file size` …"""
-    found: dict[str, int] = {}
-    for line in _read(f"/proc/{pid}/limits", 8192).decode("ascii", "replace").splitlines()[1:]:
-        name, soft = line[:25].strip(), line[25:46].strip()
-        if soft.isdigit():
-            found[name] = int(soft)
-    return found
+    """The soft limits of a process that are set, by their short names: nofile, as, fsize …"""
+    from diagnose.sources.host import limits_of
+
+    listing = _read(f"/proc/{pid}/limits", 8192).decode("ascii", "replace")
+    return {name: soft for name, (soft, _) in limits_of(listing).items() if soft is not None}
 
 
 def how_it_ended(handle: int, pid: int) -> int | None:

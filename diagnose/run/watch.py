@@ -1,28 +1,21 @@
-"""The witness: a process beside the command that looks at its processes and their memory now and then, and sees who ends first.
-
-It is a process of its own, so that nothing which makes it wait (a dead file server, a process stuck in the kernel) makes
-the command's output wait. What it sees comes through a pipe at once: who kills it takes nothing back.
-"""
+"""What the witness of a command does: looks at its processes and their memory now and then, and sees who ends first."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import select
-import signal
-import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
 
 from diagnose.run import tree
+from diagnose.run.messages import Ended, Interpreter, KernelMark, Rank, Said, Sample, Tell, least
 from diagnose.run.results import files_in
 from diagnose.run.tree import Process
-from diagnose.sources import cgroup, kernel, proc
+from diagnose.run.witness import NAME
+from diagnose.sources import cgroup, files, kernel, proc
 
 FIRST, SLOWEST, TIGHT = 0.1, 5.0, 0.5
 """Seconds between two looks: at first, in the long run, and when memory runs short."""
@@ -35,194 +28,6 @@ MOST_GROUPS = 8
 FILES_EVERY = 10.0
 """Seconds between two looks at the files of the results."""
 MOST_ERROR_FILE = 1 << 18
-_DEATH = 1
-"""PR_SET_PDEATHSIG: ends the witness with whom it is a witness for."""
-_NAME = 15
-"""PR_SET_NAME"""
-NAME = b"llmdoctor"
-"""What a witness is called, so that it is not taken for something that the command left behind."""
-
-
-class Sample(Struct, tag="sample"):
-    """One look: bytes unless said otherwise, `at` seconds since the start, -1 for what is not known.
-
-    `memory` is that of the command's processes together, `available` the machine's, `limit`, `used` and `free` those of the
-    control group with the least room, `kills` and `hits` of all groups since the start. `files` and `files_percent` are those
-    of the process that is nearest to its limit of open files, `space_limit` the least limit of address space.
-    """
-
-    at: float
-    processes: int = 0
-    memory: int = 0
-    available: int = -1
-    total: int = -1
-    limit: int = -1
-    used: int = -1
-    free: int = -1
-    kills: int = -1
-    hits: int = -1
-    cpu: float = 0.0
-    written: int = 0
-    read: int = 0
-    shm_free: int = -1
-    shm_total: int = -1
-    disks: dict[str, tuple[int, int]] = {}
-    files: int = 0
-    files_limit: int = 0
-    space_limit: int = -1
-    size_limit: int = -1
-    changed: bool = False
-
-
-class Rank(Struct, tag="rank"):
-    """A process that is a rank of a distributed job (empty: it turned out to be none). `world`: how many there are; 0: not told."""
-
-    pid: int
-    rank: str
-    local: str = ""
-    world: int = 0
-
-
-class Ended(Struct, tag="ended"):
-    """A process that ended; `status` is what its parent is told by wait, None if that could not be seen."""
-
-    pid: int
-    name: str
-    at: float
-    status: int | None
-    rank: str = ""
-    main: bool = False
-
-
-class Said(Struct, tag="said"):
-    """A text that a rank left behind: torchrun's error file."""
-
-    rank: str
-    text: str
-
-
-class KernelMark(Struct, tag="kernel"):
-    """The time of the kernel's newest message when the command was started, by the clock of the kernel's log."""
-
-    time: float
-
-
-class Interpreter(Struct, tag="python"):
-    """A Python that a process of the command runs in, as it was called; whether that process is a rank."""
-
-    called: str
-    of_rank: bool = False
-
-
-class Looked(Struct, tag="looked"):
-    """What was found of a hang: a text to show, facts by their names, and stacks as a text."""
-
-    text: str
-    facts: dict[str, str | int | float | bool] = {}
-    stacks: str = ""
-    unchecked: list[tuple[str, str]] = []
-
-
-class Gpus(Struct, tag="gpus"):
-    """Memory in use and in all of each GPU, in bytes."""
-
-    at: float
-    used: dict[str, int] = {}
-    total: dict[str, int] = {}
-
-
-Message = Sample | Rank | Ended | Said | Gpus | KernelMark | Interpreter | Looked
-_DECODER = msgspec.json.Decoder(Message)
-
-
-class Witness:
-    """A witness as who started it sees it: the pipe to read, and the way to end it."""
-
-    def __init__(self, look: Callable[[int, Callable[[Message], None]], None]) -> None:
-        """`look` runs in the witness: it is given a pipe that closes when it shall end, and tells messages."""
-        self.pipe, told = os.pipe()
-        asked, self._asking = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self._asking)
-            _be_witness(look, asked, told)
-        os.close(told)
-        os.close(asked)
-        os.set_blocking(self.pipe, False)
-        self._rest = b""
-        self.done = False
-
-    def messages(self) -> list[Message]:
-        """What it has told since the last time. `done` says that nothing more will come."""
-        try:
-            data = os.read(self.pipe, 1 << 16)
-        except BlockingIOError:
-            return []
-        self.done = self.done or not data
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [_DECODER.decode(line) for line in lines]
-
-    def finish(self, seconds: float) -> list[Message]:
-        """Ask it for a last look, wait for that so long at most, and end it."""
-        self._ask()
-        found: list[Message] = []
-        until = time.monotonic() + seconds
-        while not self.done and (left := until - time.monotonic()) > 0:
-            if select.select([self.pipe], [], [], left)[0]:
-                found += self.messages()
-        self.end()
-        return found
-
-    def end(self) -> None:
-        """End it at once."""
-        self._ask()
-        self.done = True
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-            for _ in range(100):  # else whoever is process 1 of a container would have to take its end
-                if os.waitpid(self.pid, os.WNOHANG)[0]:
-                    break
-                time.sleep(0.005)
-        except (ProcessLookupError, ChildProcessError):
-            pass
-        if self.pipe >= 0:
-            os.close(self.pipe)
-            self.pipe = -1
-
-    def _ask(self) -> None:
-        if self._asking >= 0:
-            os.close(self._asking)
-            self._asking = -1
-
-
-def _be_witness(look: Callable[[int, Callable[[Message], None]], None], asked: int, told: int) -> None:
-    """Never returns. Signals that are meant for the command stay blocked here; it ends with whom it is a witness for."""
-    try:
-        gc.enable()
-        libc = ctypes.CDLL(None)
-        libc.prctl(_DEATH, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_NAME, NAME, 0, 0, 0)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nowhere, stream)
-        os.closerange(3, min(asked, told))
-        os.closerange(min(asked, told) + 1, max(asked, told))
-        os.closerange(max(asked, told) + 1, 4096)
-        sys.stdout = sys.stderr = None
-        os.nice(5)
-
-        def tell(message: Message) -> None:
-            data = memoryview(msgspec.json.encode(message) + b"\n")
-            while data:
-                data = data[os.write(told, data) :]
-
-        look(asked, tell)
-    except BaseException:  # whatever it meets: the command goes on without a witness
-        pass
-    finally:
-        os._exit(0)
 
 
 class Watch:
@@ -245,7 +50,7 @@ class Watch:
         self._cpu_at = 0.0
         self._space_limit = self._size_limit = -1
 
-    def look(self, asked: int, tell: Callable[[Message], None]) -> None:
+    def look(self, asked: int, tell: Tell) -> None:
         """Look until asked to end; tell what is seen."""
         newest = kernel.newest()
         if newest is not None:
@@ -274,7 +79,7 @@ class Watch:
     def _now(self) -> float:
         return round(time.monotonic() - self._started, 3)
 
-    def _take_ends(self, tell: Callable[[Message], None]) -> None:
+    def _take_ends(self, tell: Tell) -> None:
         """Those that have ended and were not told yet."""
         if self._handles:
             poll = select.poll()
@@ -283,13 +88,12 @@ class Watch:
             for handle, _ in poll.poll(0):
                 self._ended(handle, None, tell)
 
-    def _ended(self, handle: int, poll: select.poll | None, tell: Callable[[Message], None]) -> None:
+    def _ended(self, handle: int, poll: select.poll | None, tell: Tell) -> None:
         known = self._handles.pop(handle)
         status = tree.how_it_ended(handle, known.pid)
         if poll is not None:
             poll.unregister(handle)
         os.close(handle)
-        known.over = True
         last = tree.process(known.pid)  # still there, until its parent has asked
         name = last.name if last is not None and last.state == "Z" else known.name
         tell(Ended(known.pid, name, self._now(), status, known.rank, known.pid == self._command))
@@ -298,7 +102,7 @@ class Watch:
             if text:
                 tell(Said(known.rank, text))
 
-    def _sample(self, poll: select.poll, tell: Callable[[Message], None]) -> Sample:
+    def _sample(self, poll: select.poll, tell: Tell) -> Sample:
         all_of_them = tree.processes()
         orphans = [
             one.pid
@@ -340,7 +144,7 @@ class Watch:
         """Whether a child of who started us is a witness, and no process that the command left behind."""
         return one.pid == os.getpid() or one.name == NAME.decode()
 
-    def _meet(self, found: Sequence[Process], poll: select.poll, tell: Callable[[Message], None]) -> None:
+    def _meet(self, found: Sequence[Process], poll: select.poll, tell: Tell) -> None:
         """Get to know the processes that are new, and wait for their end."""
         for one in found:
             key = (one.pid, one.start)
@@ -369,7 +173,7 @@ class Watch:
         self._handles[handle] = known
         poll.register(handle, select.POLLIN)
 
-    def _tell_interpreter(self, pid: int, of_rank: bool, tell: Callable[[Message], None]) -> None:
+    def _tell_interpreter(self, pid: int, of_rank: bool, tell: Tell) -> None:
         called = tree.interpreter(pid)
         if called and (called, of_rank) not in self._interpreters and len(self._interpreters) < MOST_GROUPS:
             self._interpreters.add((called, of_rank))
@@ -377,12 +181,10 @@ class Watch:
 
     def _read_limits(self, pid: int) -> None:
         limits = tree.limits(pid)
-        for name, attribute in (("Max address space", "_space_limit"), ("Max file size", "_size_limit")):
-            if name in limits:
-                before = getattr(self, attribute)
-                setattr(self, attribute, limits[name] if before < 0 else min(before, limits[name]))
+        self._space_limit = least(self._space_limit, limits.get("as", -1))
+        self._size_limit = least(self._size_limit, limits.get("fsize", -1))
 
-    def _find_ranks(self, found: Sequence[Process], tell: Callable[[Message], None]) -> None:
+    def _find_ranks(self, found: Sequence[Process], tell: Tell) -> None:
         """Of the processes that carry a rank in their variables, the topmost are the ranks; others are their helpers.
 
         Where launchers number the processes of a machine (LOCAL_RANK), a bare RANK is the number of the machine.
@@ -411,7 +213,7 @@ class Watch:
         known.turns += 1
         if known.turns % 4 == 1 or known.files_percent > 80:
             if not known.files_limit or known.files_percent > 50:
-                known.files_limit = tree.limits(one.pid).get("Max open files", 0)
+                known.files_limit = tree.limits(one.pid).get("nofile", 0)
             known.files = tree.open_files(one.pid)
             known.files_percent = 100 * known.files / known.files_limit if known.files_limit else 0.0
         best = 100 * sample.files / sample.files_limit if sample.files_limit else -1.0
@@ -419,11 +221,10 @@ class Watch:
             sample.files, sample.files_limit = known.files, known.files_limit
 
     def _machine(self, sample: Sample) -> None:
-        told = proc.fields(proc.text("/", "/proc/meminfo") or "")
-        for name, attribute in (("MemAvailable", "available"), ("MemTotal", "total")):
-            number = told.get(name, "").partition(" ")[0]
-            if number.isdigit():
-                setattr(sample, attribute, int(number) * 1024)
+        from diagnose.sources.host import sizes
+
+        known = sizes(proc.text("/", "/proc/meminfo") or "")
+        sample.available, sample.total = known.get("MemAvailable", -1), known.get("MemTotal", -1)
         room = _room("/dev/shm") if os.path.ismount("/dev/shm") else None
         if room is not None:
             sample.shm_free, sample.shm_total = room
@@ -475,7 +276,6 @@ class _Known(Struct, eq=False):
     files_percent: float = 0.0
     rank: str = ""
     error_file: str = ""
-    over: bool = False
 
 
 def is_tight(sample: Sample) -> bool:
@@ -484,8 +284,9 @@ def is_tight(sample: Sample) -> bool:
 
 
 def _same_rank(above: dict[str, str], below: dict[str, str], local: bool) -> bool:
-    name = "LOCAL_RANK" if local else ""
-    return above.get(name) == below.get(name) if local else tree.rank_of(above) == tree.rank_of(below)
+    if local:
+        return above.get("LOCAL_RANK") == below.get("LOCAL_RANK")
+    return tree.rank_of(above) == tree.rank_of(below)
 
 
 def _room(folder: str) -> tuple[int, int] | None:
@@ -500,13 +301,8 @@ def _room(folder: str) -> tuple[int, int] | None:
 def _error_file(path: str) -> str:
     """The text that torchrun has a rank leave in its error file: the traceback, else the message."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            data = os.read(handle, MOST_ERROR_FILE)
-        finally:
-            os.close(handle)
-        told = msgspec.json.decode(data)
-    except (OSError, ValueError):
+        told = msgspec.json.decode(files.read_bytes(path, MOST_ERROR_FILE) or b"")
+    except ValueError:
         return ""
     message = told.get("message") if isinstance(told, dict) else None
     if isinstance(message, str):

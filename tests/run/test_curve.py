@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.run.curve import MOST_POINTS, Curve, Point, rise_of
-from diagnose.run.watch import Sample
+from diagnose.run.messages import Sample
 
 GIB = 1 << 30
 

@@ -15,7 +15,8 @@ from tests.support import ROOT
 PROGRAM = """
 import json, sys, time
 from diagnose.run import gpus
-from diagnose.run.watch import Gpus, Witness
+from diagnose.run.messages import Gpus
+from diagnose.run.witness import Witness
 witness = Witness(gpus.look(time.monotonic()))
 time.sleep(float(sys.argv[1]))
 found = [one for one in witness.finish(3.0) if isinstance(one, Gpus)]

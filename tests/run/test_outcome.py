@@ -10,8 +10,8 @@ import pytest
 
 from diagnose.run import outcome
 from diagnose.run.follow import Followed, Passed
+from diagnose.run.messages import Ended, Rank, Sample
 from diagnose.run.outcome import exit_code, facts, first_dead, was_interrupted
-from diagnose.run.watch import Ended, Rank, Sample
 from diagnose.sources.kernel import Fault, Kill
 
 GIB = 1 << 30

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diagnose.run.messages import Sample
 from diagnose.run.progress import Progress, essence
 from diagnose.run.results import files_in
-from diagnose.run.watch import Sample
 
 SAME = [
     (b"still waiting for rank 3 (120 s)\n", b"still waiting for rank 3 (180 s)\n"),

@@ -1,4 +1,4 @@
-"""What every reader of a format yields: some examples together, each with its line."""
+"""What every reader of a format yields: some examples together, each with its line; and what their values are called."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 from msgspec import Struct
 
 Example = dict[str, Any]
+_WORDS: dict[type, str] = {
+    str: "a text", bool: "a flag", int: "a number", float: "a number", list: "a list", dict: "an object", type(None): "null",
+}  # fmt: skip
+
+
+def word_for(kind: type) -> str:
+    """What a value of a type is called, with its article."""
+    return _WORDS.get(kind, "a text")  # dates and the like are written as texts
 
 
 class Batch(Struct, frozen=True):

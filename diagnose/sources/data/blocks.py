@@ -22,7 +22,7 @@ class Block(Struct, frozen=True):
     """Whole lines with their ends. `line` is the number of the first (0: not known, after a jump), `offset` where it begins.
 
     `done` is the share of the file that is behind it, from 0 to 1. Where a line is too long, `data` is empty and `huge`
-    its length in bytes. `last` says that the file ends here, and `open_end` that it does so without a line end.
+    its length in bytes. `open_end` says that the file ends here, without a line end.
     """
 
     data: bytes

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from diagnose.sources.data.batch import Batch, Example
+from diagnose.sources.data.batch import Batch, Example, word_for
 from diagnose.sources.data.blocks import BLOCK, MOST_LINE, Stream
-from diagnose.sources.data.jsonlines import _constant, _kind, not_utf8
+from diagnose.sources.data.jsonlines import constant, not_utf8
 from diagnose.sources.data.tally import Tally
 
 FIELDS = ("data", "train", "rows", "examples", "items", "instances")
-"""Names of a field that examples are in, where nobody tells it."""
+"""Names of a field that examples are in."""
 MOST_ROWS = 4000
 
 
@@ -30,10 +30,10 @@ class _Text:
 
     def __init__(self, stream: Stream, tally: Tally) -> None:
         self.stream, self.tally = stream, tally
-        self.text, self.at, self.line, self.offset = "", 0, 1, 0
+        self.text, self.at, self.line = "", 0, 1
         self.ended = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
-        self._decode = json.JSONDecoder(parse_constant=lambda word: _constant(word, self.line, tally)).raw_decode
+        self._decode = json.JSONDecoder(parse_constant=lambda word: constant(word, self.line, tally)).raw_decode
 
     def more(self, at_least: int = BLOCK) -> bool:
         """Read on; whether there was something."""
@@ -44,7 +44,6 @@ class _Text:
             self.ended = not data
             got += len(data)
             parts.append(self._decoded(data))
-        self.offset += got
         self.text, self.at = "".join(parts), 0
         return got > 0
 
@@ -110,10 +109,10 @@ class _Text:
 
 
 class Document:
-    """A JSON document; `field` is the one whose list holds the examples, once it is known."""
+    """A JSON document; `field` is the one whose list holds the examples, `top` whether it is a list or an object, once read."""
 
-    def __init__(self, stream: Stream, tally: Tally, field: str = "") -> None:
-        self.field, self.top = field, ""
+    def __init__(self, stream: Stream, tally: Tally) -> None:
+        self.field, self.top = "", ""
         self._text = _Text(stream, tally)
         self._tally = tally
         self._rows: list[tuple[int, Example]] = []
@@ -123,7 +122,7 @@ class Document:
         try:
             for line, value in self._values():
                 if type(value) is not dict:
-                    self._tally.add("not_objects", line, _kind(value))
+                    self._tally.add("not_objects", line, word_for(type(value)))
                     continue
                 self._rows.append((line, value))
                 if len(self._rows) >= MOST_ROWS or self._text.at > BLOCK // 2:
@@ -172,7 +171,7 @@ class Document:
                 raise BrokenError(text.line, "a comma stands behind the last example")
 
     def _enter(self) -> bool:
-        """Go into an object up to the list of the wanted field; whether there is one. Else all is as it was."""
+        """Go into an object up to the list of examples in it; whether there is one. Else all is as it was."""
         text = self._text
         if not text.text and not text.more():
             return False
@@ -184,8 +183,7 @@ class Document:
                 key = text.value()
                 if text.take() != ":":
                     break
-                wanted = key == self.field if self.field else key in FIELDS
-                if wanted and text.peek() == "[" and self._of_objects():
+                if key in FIELDS and text.peek() == "[" and self._of_objects():
                     self.field = key
                     return True
                 text.value()
@@ -194,7 +192,7 @@ class Document:
             if text.take() != ",":
                 break
         if text.text is not start and text.text != start:  # what was read is gone: it is one large object
-            raise BrokenError(text.line, f"no list of examples in {self.field or 'it'}")
+            raise BrokenError(text.line, "no list of examples in it")
         text.text, text.at, text.line = start, begun, line
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from diagnose.sources.data.batch import Example
+from diagnose.sources.data.batch import Example, word_for
 from diagnose.sources.data.layout import Layout
 from diagnose.sources.data.tally import Tally
 from diagnose.sources.data.turns import SEPARATOR, Turns, texts_of
@@ -165,7 +165,7 @@ class Examples:
         if value is None:
             self.tally.add(f"{name}_missing", line, column)
         else:
-            self.tally.add(f"{name}_no_text", line, f"{column} is a {_kind(value)}")
+            self.tally.add(f"{name}_no_text", line, f"{column} is {word_for(type(value))}")
         return ""
 
     def _kinds_differ(self, values: Any, line: int) -> bool:
@@ -179,15 +179,3 @@ class Examples:
 
 def _contents(messages: list[Any], key: str) -> list[str]:
     return [text for message in messages if isinstance(message, dict) for text in texts_of(message.get(key))]
-
-
-def _kind(value: Any) -> str:
-    return (
-        "list"
-        if isinstance(value, list)
-        else "object"
-        if isinstance(value, dict)
-        else "flag"
-        if isinstance(value, bool)
-        else "number"
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from diagnose.sources.data.batch import Batch, Example
+from diagnose.sources.data.batch import Batch, Example, word_for
 from diagnose.sources.data.blocks import Block
 from diagnose.sources.data.tally import Tally
 
@@ -38,7 +38,7 @@ def batches(blocks: Iterable[Block], tally: Tally) -> Iterator[Batch]:
                 if value is _NOTHING:
                     continue
             if type(value) is not dict:
-                tally.add("not_objects", line, _kind(value))
+                tally.add("not_objects", line, word_for(type(value)))
                 continue
             seen += 1
             if seen % _EVERY == 0 or seen < _ALL:
@@ -66,7 +66,7 @@ def _again(raw: bytes, line: int, tally: Tally, last: bool) -> Any:
         tally.add("not_utf8", line, not_utf8(raw, error.start))
         text = raw.decode("cp1252", "replace")
     try:
-        value = json.loads(text, parse_constant=lambda word: _constant(word, line, tally))
+        value = json.loads(text, parse_constant=lambda word: constant(word, line, tally))
     except json.JSONDecodeError as error:
         if 0 <= raw.find(b"\0") < 64 << 10:
             tally.add("nul_bytes", line, "a byte that is zero stands in the text")
@@ -86,7 +86,8 @@ def _again(raw: bytes, line: int, tally: Tally, last: bool) -> Any:
     return value
 
 
-def _constant(word: str, line: int, tally: Tally) -> float:
+def constant(word: str, line: int, tally: Tally) -> float:
+    """The value of NaN or Infinity, which Python writes and JSON does not have; it is counted."""
     tally.add("constants", line, word)
     return float(word.replace("Infinity", "inf"))
 
@@ -122,11 +123,6 @@ def _has_half_characters(value: Any) -> bool:
     except RecursionError:  # writing takes a step more than reading did
         return False
     return False
-
-
-def _kind(value: Any) -> str:
-    names: tuple[tuple[type, str], ...] = ((str, "a text"), (bool, "a flag"), (int, "a number"), (float, "a number"))
-    return next((name for kind, name in names if isinstance(value, kind)), "a list" if value is not None else "null")
 
 
 def _twice(raw: bytes, line: int, tally: Tally) -> None:

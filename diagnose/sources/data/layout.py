@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from diagnose.sources.data.batch import Example
 
@@ -36,7 +37,6 @@ class Layout(Struct, frozen=True):
     absent: str = ""
     misnamed: str = ""
     meant: str = ""
-    told: bool = False
 
     def column(self, part: str) -> str:
         """The column of a part; the part's own name where none is told."""
@@ -77,7 +77,7 @@ def _told(first: Mapping[str, Any], asked: Asked) -> Layout | None:
     if asked.framework == "axolotl":
         return _of_axolotl(first, asked)
     if asked.framework == "trl" and asked.field and "messages" not in first and "prompt" not in first:
-        return _with(first, Layout("text", {"text": asked.field}, told=True), asked.field)
+        return _with(first, Layout("text", {"text": asked.field}), asked.field)
     return None
 
 
@@ -85,15 +85,15 @@ def _of_axolotl(first: Mapping[str, Any], asked: Asked) -> Layout | None:
     kind = asked.format.partition(":")[0].partition(".")[0]
     if kind == "completion":
         field = asked.field or "text"
-        return _with(first, Layout("text", {"text": field}, told=True), field)
+        return _with(first, Layout("text", {"text": field}), field)
     if kind == "chat_template" and asked.task in ("", "sft"):
         field = asked.field or "messages"
         seen = _keys(first.get(field))
         role, content = asked.keys[0] or seen[0], asked.keys[1] or seen[1]
         names = {"human": "user", "gpt": "assistant", **asked.roles}
-        return _with(first, Layout("messages", {"messages": field}, role, content, names, told=True), field)
+        return _with(first, Layout("messages", {"messages": field}, role, content, names), field)
     if asked.format in ("alpaca", "alpaca_chat.load_qa") or asked.format.startswith("alpaca:"):
-        made = Layout("alpaca", dict(ALPACA), told=True)
+        made = Layout("alpaca", dict(ALPACA))
         return _with(first, made, "instruction", "output")
     return None
 
@@ -112,9 +112,9 @@ def _of_entry(first: Mapping[str, Any], entry: Mapping[str, Any]) -> Layout:
         columns = {part: name for part, name in columns.items() if name}
         if ranking:
             columns |= {"chosen": given.get("chosen", "chosen"), "rejected": given.get("rejected", "rejected")}
-            made = Layout("preference", {**columns, "prompt": columns.get("prompt", "prompt")}, told=True)
+            made = Layout("preference", {**columns, "prompt": columns.get("prompt", "prompt")})
             return _with(first, made, columns["chosen"], columns["rejected"])
-        return _with(first, Layout("alpaca", columns, told=True), *columns.values())
+        return _with(first, Layout("alpaca", columns), *columns.values())
     messages = given.get("messages", "") or "conversations"
     names = {
         tags.get("user_tag", "human"): "user",
@@ -127,8 +127,8 @@ def _of_entry(first: Mapping[str, Any], entry: Mapping[str, Any]) -> Layout:
     if ranking:  # the conversation ends with a question: its two answers stand in columns of their own
         answers = given.get("chosen", "chosen"), given.get("rejected", "rejected")
         columns = {"prompt": messages, "chosen": answers[0], "rejected": answers[1]}
-        return _with(first, Layout("preference", columns, role, content, names, told=True), messages, *answers)
-    made = Layout("messages" if role == "role" else "sharegpt", {"messages": messages}, role, content, names, told=True)
+        return _with(first, Layout("preference", columns, role, content, names), messages, *answers)
+    made = Layout("messages" if role == "role" else "sharegpt", {"messages": messages}, role, content, names)
     return _with(first, made, messages)
 
 
@@ -141,9 +141,7 @@ def _with(first: Mapping[str, Any], made: Layout, *wanted: str) -> Layout:
     absent = next((name for name in wanted if name and name not in first), "")
     if not absent or not first:
         return made
-    return Layout(
-        made.name, made.columns, made.role, made.content, made.names, absent, nearest(absent, first), absent, True
-    )
+    return replace(made, absent=absent, misnamed=nearest(absent, first), meant=absent)
 
 
 def nearest(wanted: str, names: Mapping[str, Any]) -> str:

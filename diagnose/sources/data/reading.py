@@ -62,7 +62,7 @@ class Read:
         self._longest = self._longest_count = 0
         self._told = -1
         self._rows = self._characters = 0
-        self._more: list[Fact] = []
+        self._more: dict[str, str] = {}
 
     def run(self, head: str) -> Iterator[Reading]:
         """Read it; its facts begin with `head`."""
@@ -100,7 +100,7 @@ class Read:
             document = Document(stream, self._tally)
             yield from self._limited(document.batches())
             if document.field:
-                self._more.append(Fact("field", document.field, self.file.shown))
+                self._more["field"] = document.field
             if document.top == "object" and not document.field and self._rows > 1:
                 self.format = "json-objects"
             return
@@ -123,7 +123,7 @@ class Read:
         table = tables.Table(parts, self._tally, "\t" if self.format == "tsv" else "")
         yield from self._limited(table.batches())
         if self.format == "csv" and table.delimiter != "," and table.columns:
-            self._more.append(Fact("delimiter", tables.DELIMITERS[table.delimiter], self.file.shown))
+            self._more["delimiter"] = tables.DELIMITERS[table.delimiter]
 
     def _limited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """All batches; with --sample those of the first part, where a file cannot be entered in the middle."""
@@ -219,14 +219,15 @@ class Read:
         if self.partial:
             self.about = self.about or self._estimate()
             yield Fact(f"{head}.sampled", True, path)
-        for fact in self._more:
-            yield Fact(f"{head}.{fact.name}", fact.value, path)
+        for name, value in self._more.items():
+            yield Fact(f"{head}.{name}", value, path)
         yield from self._columns(head)
         self._shapes.findings(self._tally, self.format == "jsonl")
         if not self.count and not self._tally.counts:
             yield Fact(f"{head}.problem", "no-examples", path)
             yield Fact(f"{head}.detail", _NONE.get(self.format, "there is nothing in it that is one"), path)
-        self._repeated()
+        for line, first in self.repeats.twice():
+            self._tally.add("duplicates", line, f"line {line} repeats line {first}")
         yield from self._of_examples(head)
         yield from self._tally.facts(head, path, self.count)
 
@@ -242,10 +243,6 @@ class Read:
         if layout.misnamed and self.count:
             yield Fact(f"{head}.column_misnamed", layout.misnamed, path)
             yield Fact(f"{head}.column_meant", layout.meant, path)
-
-    def _repeated(self) -> None:
-        for line, first in self.repeats.twice():
-            self._tally.add("duplicates", line, f"line {line} repeats line {first}")
 
     def _of_examples(self, head: str) -> Iterator[Reading]:
         path = self.file.shown

@@ -10,13 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from diagnose.sources.data.batch import Batch, Example
+from diagnose.sources.data.batch import Batch, Example, word_for
 from diagnose.sources.data.tally import Tally
 
 FIRST_PART = 10 << 20
 """Bytes that decide (`JsonConfig.chunksize`)."""
 MOST_SHAPES = 3000
-_NAMES: dict[type, str] = {str: "text", bool: "flag", int: "number", float: "number", list: "list", dict: "object", type(None): "null"}  # fmt: skip
 
 Shape = tuple[tuple[str, ...], tuple[Any, ...]]
 
@@ -91,7 +90,7 @@ class Shapes:
         ordered = sorted(counts.items(), key=lambda item: -item[1][0])
         most, (rarer, (count, line)) = ordered[0][0], ordered[-1]
         others = sum(count for _, (count, _) in ordered[1:])
-        tally.add("types_mixed", line, f"{column} is a {most} in most examples and a {rarer} in {count:,}", others)
+        tally.add("types_mixed", line, f"{column} is {most} in most examples and {rarer} in {count:,}", others)
 
     def _late(self, tally: Tally) -> None:
         first: dict[str, set[str]] = {}
@@ -115,7 +114,7 @@ class Shapes:
                     tally.add("late_types", seen.late_line, name, seen.late)
                 elif len(sets[name]) == 1 and (new := sorted(_keys(kind) - keys[name])):
                     tally.add("late_keys", seen.late_line, new[0], seen.late)
-                elif first[name] == {"number"} and _name(kind) == "text":
+                elif first[name] == {"a number"} and _name(kind) == "a text":
                     tally.add("late_types", seen.late_line, name, seen.late)
 
 
@@ -125,7 +124,7 @@ def _kind(value: Any) -> Any:
 
 
 def _name(kind: Any) -> str:
-    return "object" if isinstance(kind, tuple) else _NAMES.get(kind, "text")
+    return word_for(dict if isinstance(kind, tuple) else kind)
 
 
 def _keys(kind: Any) -> frozenset[str]:

@@ -18,11 +18,11 @@ from tests.sources.data.test_blocks import SIZES, Bytes
 from tests.sources.data.test_jsonlines import ROWS
 
 
-def rows_of(data: bytes, sizes: Sequence[int] = (), field: str = "") -> tuple[list[tuple[int, Any]], Tally, Document]:
+def rows_of(data: bytes, sizes: Sequence[int] = ()) -> tuple[list[tuple[int, Any]], Tally, Document]:
     """The examples with their lines, what was counted, and the document."""
     tally = Tally()
     with patch.object(documents, "BLOCK", 8):
-        document = Document(Bytes(data, list(sizes)), tally, field)
+        document = Document(Bytes(data, list(sizes)), tally)
         return [row for batch in document.batches() for row in batch.rows], tally, document
 
 
@@ -50,11 +50,11 @@ def test_a_field_of_an_object_gives_its_objects(
     assert "data" == document.field
 
 
-def test_the_field_that_is_told_is_taken() -> None:
-    """Not another one of a usual name."""
-    data = json.dumps({"data": [{"a": 1}], "mine": [{"a": 2}]}).encode()
+def test_a_list_in_a_field_of_another_name_is_none_of_examples() -> None:
+    """Nor are texts under a usual name."""
+    data = json.dumps({"mine": [{"a": 2}], "train": ["a"], "data": [{"a": 1}]}).encode()
 
-    assert [{"a": 2}] == [row for _, row in rows_of(data, field="mine")[0]]
+    assert [{"a": 1}] == [row for _, row in rows_of(data)[0]]
 
 
 def test_objects_one_behind_the_other_are_examples() -> None:

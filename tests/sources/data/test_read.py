@@ -379,7 +379,7 @@ def _peak(path: Path) -> int:
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A file forty times as long takes less than 40 MB more; one line of 60 MB takes no more than that either."""
+    """A file forty times as long takes less than 40 MB more, and one line of 60 MB less than its own size."""
     text = "word " * 300
     small = jsonl(tmp_path / "small.jsonl", ({"text": f"{n} {text}"} for n in range(1000)))
     large = jsonl(tmp_path / "large.jsonl", ({"text": f"{n} {text}"} for n in range(40_000)))

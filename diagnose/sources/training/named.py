@@ -24,16 +24,17 @@ _SECRETS = ("token", "key", "secret", "password", "passwd", "credential")
 def own_facts(
     items: Iterable[tuple[str, Setting]], head: str, asked: Iterable[str] | Mapping[str, str] = ()
 ) -> Iterator[Fact]:
-    """Each setting that has a value as `head.<key>`, dots and dashes as underscores, as the text of its value.
+    """Each setting that has a name and a value as `head.<key>`, dots and dashes as underscores, as the text of its value.
 
     A list is its entries joined by commas, a mapping the word `mapping`. Secrets are left out. Where a key of `asked` has
     no value, it is told as `unset`, or as the default that a mapping has for it.
     """
     absent = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked, UNSET)
     for key, item in islice(items, MOST):
-        if item.value is not None:
-            absent.pop(key, None)
-        if item.value is not None and not item.name.lower().endswith(_SECRETS) and not is_secret(item.key):
+        if item.value is None or not key:
+            continue
+        absent.pop(key, None)
+        if not item.name.lower().endswith(_SECRETS) and not is_secret(item.key):
             name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in key[:100])
             yield told(f"{head}.{name}", shown("", _text(item))[:LONGEST], item)
     for key, default in sorted(absent.items()):

@@ -208,6 +208,13 @@ def test_empty_values_are_told_as_unset() -> None:
     assert (found["training.axolotl.adapter"], found["training.axolotl.lora_target_parameters"]) == ("unset", "unset")
 
 
+def test_a_key_without_a_name_is_no_fact() -> None:
+    """It would have a name that ends in a dot."""
+    found = values('base_model: org/m\nsequence_len: 512\n"": 1\ndatasets: {"": false, path: org/data}\n')
+    assert not [name for name in found if name.endswith(".")]
+    assert found["training.axolotl.dataset.0.path"] == "org/data"
+
+
 def test_what_is_an_axolotl_configuration() -> None:
     """Two keys of its own make it one; those of other frameworks do not."""
 

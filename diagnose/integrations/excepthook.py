@@ -36,4 +36,4 @@ def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType 
         return
     report = process.of_exception((kind, error, trace), _case[0] if _case else "")
     if report:
-        print(f"\n{report}", file=sys.stderr, flush=True)
+        process.show(f"\n{report}", sys.stderr)

@@ -33,7 +33,7 @@ def _magic(line: str = "") -> None:
     """Diagnose the last exception."""
     error = getattr(sys, "last_value", None)
     if error is None:
-        print("llmdoctor: no exception was raised yet")
+        process.show("llmdoctor: no exception was raised yet", sys.stdout)
     else:
         _show(error)
 
@@ -47,4 +47,4 @@ def _after_cell(result: Any) -> None:
 def _show(error: BaseException) -> None:
     report = process.of_exception((type(error), error, error.__traceback__))
     if report:
-        print(report)
+        process.show(report, sys.stdout)

@@ -1,4 +1,4 @@
-"""llmdoctor in a process of its own: what a program tells it goes in, a report comes out; nothing is ever raised."""
+"""llmdoctor in a process of its own: what a program tells it goes in, a report comes out and is shown; nothing is ever raised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TextIO
 
 SECONDS = 120
 """How long a report may take: a machine whose driver hangs is told so well before."""
@@ -40,6 +40,18 @@ def run(words: Sequence[str], text: str) -> tuple[int, str]:
     except (OSError, subprocess.SubprocessError, ValueError):
         return 2, ""
     return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def show(text: str, stream: TextIO | None) -> None:
+    """Write a text, and a line's end, to a stream of the program that we are in; one that is closed is left alone."""
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        pass
 
 
 def _environ() -> dict[str, str]:

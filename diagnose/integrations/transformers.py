@@ -103,7 +103,7 @@ class DoctorCallback(TrainerCallback):  # type: ignore[misc]
         code, report = process.run(["check", "--case", path, "--fail-on", fail_on], "")
         if code == 1 and report not in self._told:
             self._told.add(report)
-            print(f"\n{report}", file=sys.stderr, flush=True)
+            process.show(f"\n{report}", sys.stderr)
         return code
 
 

@@ -210,6 +210,12 @@ def relations() -> dict[tuple[str, str, str], Relation]:
     return {(row.package, row.class_, row.key): row for row in rows}
 
 
+@cache
+def names_of(kind: str) -> tuple[str, ...]:
+    """Keys of a kind that no class tells, of any package: deciding, well_known, another_trainer, scripts."""
+    return tuple(places.table("training", "relations.json").get("names", {}).get(kind, {}).get("keys", ()))
+
+
 def layers(owner: str, versions: dict[str, str]) -> list[Layer]:
     """The class of an owner and those that it inherits from, each by the release installed, else the newest; none if not known.
 

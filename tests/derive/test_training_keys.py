@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnose.derive import training_keys, training_tables
-from diagnose.derive.training_keys import is_slip
-from diagnose.derive.training_tables import PACKAGES, Layer, Table, _Document, layers
+from diagnose.derive.training_slips import is_slip
+from diagnose.derive.training_tables import PACKAGES, Layer, Table, _Document, layers, names_of
 from diagnose.facts import describe
 from diagnose.model import Fact
 from tests.support import ROOT
@@ -321,6 +321,19 @@ def test_relations_name_keys_that_some_release_has() -> None:
         assert not handed or layers(handed, {})[0].class_.keys[key].choices, row
         assert "told_by" not in row or list((ROOT / "rules").glob(f"*/{row['told_by']}.yaml")), row
         assert row["source"]
+
+
+def test_names_with_a_meaning_of_their_own_are_written_as_the_classes_have_them() -> None:
+    """A misspelt one would count for nothing; those of scripts are no framework's."""
+    tables = [table for table in map(training_tables.table, PACKAGES) if table is not None]
+    every = {key for table in tables for class_ in table.classes.values() for key in class_.keys}
+    for kind in ("deciding", "well_known"):
+        assert len(names_of(kind)) > 20
+        assert set(names_of(kind)) <= every
+    llamafactory = {key for layer in layers("llamafactory", {}) for key in layer.class_.keys}
+    assert llamafactory & set(names_of("another_trainer")) == {"use_mca"}
+    assert names_of("scripts")
+    assert not every & set(names_of("scripts"))
 
 
 OWN = Table(

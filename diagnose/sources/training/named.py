@@ -18,7 +18,6 @@ REMOTE = ("http://", "https://", "s3://", "gs://", "gcs://", "adl://", "abfs://"
 UNSET = "unset"
 """The value of a key that has none."""
 _EXPONENT = re.compile(r"[-+]?\d[\d_]{0,30}(\.[\d_]{0,30})?[eE][-+]?\d{1,3}")
-_SECRETS = ("token", "key", "secret", "password", "passwd", "credential")
 
 
 def own_facts(
@@ -26,15 +25,15 @@ def own_facts(
 ) -> Iterator[Fact]:
     """Each setting that has a name and a value as `head.<key>`, dots and dashes as underscores, as the text of its value.
 
-    A list is its entries joined by commas, a mapping the word `mapping`. Secrets are left out. Where a key of `asked` has
-    no value, it is told as `unset`, or as the default that a mapping has for it.
+    A list is its entries joined by commas, a mapping the word `mapping`. What may be a secret is left out; a flag is none.
+    Where a key of `asked` has no value, it is told as `unset`, or as the default that a mapping has for it.
     """
     absent = dict(asked) if isinstance(asked, Mapping) else dict.fromkeys(asked, UNSET)
     for key, item in islice(items, MOST):
         if item.value is None or not key:
             continue
         absent.pop(key, None)
-        if not item.name.lower().endswith(_SECRETS) and not is_secret(item.key):
+        if isinstance(item.value, bool) or not is_secret(item.key):
             name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in key[:100])
             yield told(f"{head}.{name}", shown("", _text(item))[:LONGEST], item)
     for key, default in sorted(absent.items()):

@@ -272,6 +272,13 @@ def test_secrets_are_left_out() -> None:
     assert not [name for name, value in found.items() if "hf_abc" in str(value)]
 
 
+@pytest.mark.parametrize("flag", ["true", "false"])
+def test_a_flag_is_no_secret(flag: str) -> None:
+    """A rule asks whether the login is to be used."""
+    found = values(f"base_model: org/m\nsequence_len: 512\nhf_use_auth_token: {flag}\n")
+    assert found["training.axolotl.hf_use_auth_token"] == flag
+
+
 def test_published_configurations_are_known() -> None:
     """Where the published configurations are: every one but that of a cloud is taken for Axolotl's."""
     folder = Path(__file__).parents[4] / "shared" / "corpus" / "training_configs" / "axolotl"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from diagnose.derive.engines import Span, Table
+from diagnose.derive.engines import Table
+from diagnose.derive.spans import Span
 from diagnose.places import table
 
 if TYPE_CHECKING:

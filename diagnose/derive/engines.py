@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from diagnose import places
+from diagnose.derive import spans
+from diagnose.derive.spans import Span
 from diagnose.model import Fact
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
 FILES = {"llama.cpp": "llama-cpp"}
 """Engines whose table has another name."""
-
-Span = str
-"""Releases as text: empty for all that the row is there in, else runs such as `0.9.0:0.11.2,0.13.0:`, open at an end of the table."""
 
 
 class Flag(Struct, frozen=True, omit_defaults=True, rename={"within": "in"}):
@@ -176,31 +175,21 @@ class Table:
 
     def within(self, span: Span, at: int) -> bool:
         """Whether a span holds the release at a place; an empty one holds all."""
-        if not span or span == "all":
-            return True
-        return any(first <= at <= last for first, last in self._runs(span))
-
-    def _runs(self, span: Span) -> list[tuple[int, int]]:
-        places = _places(self.releases)
-        found = []
-        for run in span.split(","):
-            first, _, last = run.partition(":")
-            found.append((places.get(first, 0), places.get(last, len(self.releases) - 1)))
-        return found
+        return spans.within(span, at, _places(self.releases))
 
     def has(self, hit: Hit, at: int) -> bool:
         """Whether a release has a flag in this spelling."""
         return self.within(hit.flag.within, at) and self.within(hit.span, at)
 
-    def since(self, *spans: Span) -> str:
+    def since(self, *told: Span) -> str:
         """The first release of a span that is not the table's oldest, for `added in`; empty if it was there before."""
-        first = max((self._runs(span)[0][0] for span in spans if span and span != "all"), default=0)
+        first = max((spans.runs(span, _places(self.releases))[0][0] for span in told), default=0)
         return self.releases[first] if first else ""
 
-    def until(self, *spans: Span) -> str:
+    def until(self, *told: Span) -> str:
         """The last release of a span that is not the table's newest, for `gone after`; empty if it is still there."""
         newest = len(self.releases) - 1
-        last = min((self._runs(span)[-1][1] for span in spans if span and span != "all"), default=newest)
+        last = min((spans.runs(span, _places(self.releases))[-1][1] for span in told), default=newest)
         return self.releases[last] if last < newest else ""
 
     def kind(self, flag: Flag, at: int) -> tuple[str, str]:

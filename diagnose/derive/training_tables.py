@@ -12,11 +12,10 @@ import msgspec
 from msgspec import Struct
 
 from diagnose import places
+from diagnose.derive import spans
+from diagnose.derive.spans import Span
 
 PACKAGES = ("transformers", "trl", "peft", "accelerate", "deepspeed", "axolotl", "llamafactory", "torchtune")
-
-Span = str
-"""Releases as text: empty for all in which the row above it is there, else runs such as `0.9.0:0.11.2,0.13.0:`."""
 
 
 class Key(Struct, frozen=True, omit_defaults=True, rename={"within": "in"}):
@@ -118,16 +117,11 @@ class Table:
 
     def within(self, span: Span, at: int) -> bool:
         """Whether a span holds the release at a place; an empty one holds all."""
-        if not span or span == "all":
-            return True
-        return any(first <= at <= last for first, last in self.runs(span))
+        return spans.within(span, at, self._places)
 
     def runs(self, span: Span) -> list[tuple[int, int]]:
         """A span as places of first and last releases."""
-        if not span or span == "all":
-            return [(0, self.newest)]
-        parts = [run.partition(":") for run in span.split(",")]
-        return [(self._places.get(first, 0), self._places.get(last, self.newest)) for first, _, last in parts]
+        return spans.runs(span, self._places)
 
     def told(self, at: int) -> str:
         """A release as it is told: the minor version, where a table has only the last of each."""

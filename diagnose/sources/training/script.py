@@ -6,63 +6,21 @@ The script is parsed and never run. What it computes, reads or is given stays un
 from __future__ import annotations
 
 import ast
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct, structs
 
 from diagnose.model import Fact
-from diagnose.sources.training import classes, fsdp, literals, peft, quantization, trainer, trl
+from diagnose.sources.training import classes, fsdp, literals, parsers, peft, quantization, trainer, trl
 from diagnose.sources.training.classes import Reads
 from diagnose.sources.training.given import COMPUTED, Meaning, Setting, number, plain, settings, told
+from diagnose.sources.training.imports import Imports
 from diagnose.sources.training.literals import Call, Text
 from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference, joined
 from diagnose.sources.yamlfile import Node
 
 UNKNOWN = "unknown"
-_LIBRARIES = frozenset(
-    [
-        "torch",
-        "transformers",
-        "trl",
-        "peft",
-        "datasets",
-        "accelerate",
-        "deepspeed",
-        "bitsandbytes",
-        "numpy",
-        "pandas",
-        "tqdm",
-        "wandb",
-        "huggingface_hub",
-        "evaluate",
-        "sklearn",
-        "tokenizers",
-        "safetensors",
-        "einops",
-        "scipy",
-        "matplotlib",
-        "yaml",
-        "dotenv",
-        "tensorboard",
-        "rich",
-        "fire",
-        "click",
-        "typer",
-        "absl",
-        "pydantic",
-        "unsloth",
-        "sentencepiece",
-        "liger_kernel",
-        "mlflow",
-        "trackio",
-        "psutil",
-        "requests",
-        "nltk",
-    ]
-)
-"""Libraries of which none changes a model's vocabulary behind one's back."""
 _OF_UNSLOTH = ("max_seq_length", "vllm_sampling_params", "context_parallel_size", "context_parallel_backend",
                "context_parallel_rotate_method")  # fmt: skip
 """Arguments that importing Unsloth gives TRL's classes (unsloth 2026.10: models/rl.py), beside those with its name."""
@@ -129,7 +87,7 @@ class _Reader:
     def __init__(self, text: Text, file: str) -> None:
         self._text = text
         self._file = file
-        self._defined = {node.name: node for node in text.classes}
+        self._imports = Imports(text)
         self._parts: list[Parsed] = []
         self._model = False
         self._kinds: set[str] = set()
@@ -148,7 +106,7 @@ class _Reader:
         self._vocabulary()
         self._computed()
         self._collated()
-        parser, fields, closed = self._arguments()
+        parser, fields, closed = parsers.arguments(self._text.calls, self._imports)
         if self._trained is not None and not parser and not fields and self._is_full():
             self._tell("training.method", "full", self._trained.name, self._trained.node)
         return Script(joined(self._parts), parser, fields, closed)
@@ -161,46 +119,14 @@ class _Reader:
                 for part in self._parts
             ]
 
-    # --- which class or function it is
-
-    def _class(self, name: str, before: str = "") -> tuple[str, str, bool]:
-        """The name that a called thing has at home, its package (empty: not told), and whether it is that and no heir."""
-        if not before and name in self._defined:
-            bases = [literals.dotted(base) for base in self._defined[name].bases]
-            base = bases[0] if bases and bases[0].rpartition(".")[2] != name else ""
-            if not base or base.rpartition(".")[2] in self._defined:
-                return "", "", False
-            home, package, _ = self._class(base.rpartition(".")[2], base.rpartition(".")[0])
-            return home, package, False
-        path = self._text.imported.get(before.partition(".")[0] if before else name, "")
-        whole = path if not before else f"{path or before}.{name}"
-        package = whole.partition(".")[0] or "."  # a module beside the script, where the import is relative
-        return whole.rpartition(".")[2] or name, package if path or before else "", True
-
-    def _owner(self, name: str, before: str = "") -> tuple[str, bool]:
-        """The owner of a class's arguments, empty for one that configures no training; and whether it is no heir of it."""
-        home, package, itself = self._class(name, before)
-        if home in ("TrainingArguments", "Seq2SeqTrainingArguments"):
-            return f"transformers.{home}", itself and package in ("transformers", "")
-        if home in ("UnslothTrainingArguments", "SentenceTransformerTrainingArguments"):
-            return classes.TRAINER, False
-        if f"trl.{home}" in classes.trainers() and package in ("trl", "unsloth", ""):
-            return f"trl.{home}", itself
-        if package == "trl" and home in ("ModelConfig", "ScriptArguments", "DatasetMixtureConfig"):
-            return f"trl.{home}", itself
-        if (home == "LoraConfig" and package in ("peft", "")) or (package == "peft" and home.endswith("Config")):
-            return f"peft.{home}", itself
-        known = home in quantization.CLASSES.values() and package in ("transformers", "")
-        return (f"transformers.{home}", itself) if known else ("", itself)
-
     # --- calls
 
     def _call(self, call: Call) -> None:
-        owner, itself = self._owner(call.name, call.before)
+        owner, itself = self._imports.owner(call.name, call.before)
         if owner:
             self._configuration(call, owner, itself)
             return
-        home, package, _ = self._class(call.name, call.before)
+        home, package, _ = self._imports.home(call.name, call.before)
         handler = _BY_NAME.get(call.name) or _BY_NAME.get(home)
         if handler is not None:
             handler(self, call, package)
@@ -232,7 +158,7 @@ class _Reader:
 
     def _patched(self, items: tuple[Setting, ...]) -> tuple[Setting, ...]:
         """Settings of which those that only Unsloth's form of TRL's classes has are nobody's that is known here."""
-        if "unsloth" not in self._tops():
+        if "unsloth" not in self._imports.packages:
             return items
         return tuple(
             structs.replace(item, owner=UNKNOWN)
@@ -377,8 +303,8 @@ class _Reader:
         """A trainer's own arguments: the model by its id, whether there is data for evaluation."""
         self._trained = self._trained or call
         node = literals.arguments(call, "model")
-        home, package, itself = self._class(call.name, call.before)
-        plain_class = itself and package in ("trl", "transformers") and "unsloth" not in self._tops()
+        home, package, itself = self._imports.home(call.name, call.before)
+        plain_class = itself and package in ("trl", "transformers") and "unsloth" not in self._imports.packages
         owner = f"{package}.{home}" if plain_class else UNKNOWN  # Unsloth has the trainers take more than they do
         known = self._by_table(node, _TRAINER, owner)
         self._open(call, node, owner, True)
@@ -406,7 +332,7 @@ class _Reader:
 
     def collator(self, call: Call, package: str) -> None:
         """Who makes batches, and whether words are masked for BERT's sake: transformers' collator does it unless told not to."""
-        home = self._class(call.name, call.before)[0]
+        home = self._imports.home(call.name, call.before)[0]
         self._tell("training.collator", home, home, call.node)
         node = literals.arguments(call)
         if home == "DataCollatorForLanguageModeling" and package == "transformers":
@@ -448,25 +374,17 @@ class _Reader:
             told("training.new_tokens", len(names), item),
             told("training.new_tokens_listed", ",".join(names[:20]), item),
         ]
-        if resized is None and self._is_self_contained():
+        if resized is None and self._imports.is_self_contained():
             facts.append(told("training.resize_embeddings", False, item))
         self._parts.append(Parsed((), tuple(facts)))
 
-    def _is_self_contained(self) -> bool:
-        """Whether the script imports nothing but well-known libraries, so that all that happens to the model stands in it."""
-        return all(top in _LIBRARIES or top in sys.stdlib_module_names for top in self._tops())
-
     def _is_full(self) -> bool:
         """Whether all weights are trained: nothing of PEFT's stands in a script that imports nothing else that could do it."""
-        adapters = {"peft", "unsloth"} & self._tops() or "adapter" in self._told
+        adapters = {"peft", "unsloth"} & self._imports.packages or "adapter" in self._told
         named = any(keyword.arg == "peft_config" for call in self._text.calls for keyword in call.node.keywords)
         others = any(call.name in ("get_peft_model", "add_adapter", "requires_grad_") for call in self._text.calls)
         frozen = any(item.name.endswith(".requires_grad") for item in self._text.assigned)
-        return self._is_self_contained() and not (adapters or named or others or frozen)
-
-    def _tops(self) -> set[str]:
-        """The packages that the script imports from."""
-        return {path.partition(".")[0] for path in self._text.imported.values()}
+        return self._imports.is_self_contained() and not (adapters or named or others or frozen)
 
     def checkpointed(self, call: Call, package: str) -> None:
         """`model.gradient_checkpointing_enable(…)`."""
@@ -515,59 +433,6 @@ class _Reader:
             self._tell("training.padding_side", node.value, name, at)
         elif name.endswith("config.use_cache") and node is not None and isinstance(node.value, bool):
             self._tell("training.use_cache", node.value, name, at)
-
-    # --- what it reads from its command line
-
-    def _arguments(self) -> tuple[tuple[str, ...], frozenset[str], bool]:
-        """The classes that the script's arguments are parsed into, the names of its own, and whether that is all."""
-        owners: list[str] = []
-        own: set[str] = set()
-        closed = False
-        for call in self._text.calls:
-            if call.name in ("HfArgumentParser", "TrlParser"):
-                names = self._parsed_into(call)
-                closed = bool(names)
-                for name in names:
-                    owner = self._owner(name)[0]
-                    if owner:
-                        owners.append(owner)
-                    if name in self._defined:
-                        own |= set(_annotated(self._defined[name]))
-                        closed = closed and _is_plain(self._defined[name], owner)
-                    closed = closed and (bool(owner) or name in self._defined)
-            elif call.name == "add_argument":
-                own |= set(_flags(call))
-        return tuple(dict.fromkeys(owners)), frozenset(own), closed
-
-    def _parsed_into(self, call: Call) -> list[str]:
-        """The names of the classes that a parser is given."""
-        keyword = next((item.value for item in call.node.keywords if item.arg == "dataclass_types"), None)
-        value = call.node.args[0] if call.node.args else keyword
-        if isinstance(value, ast.Name) and (found := call.scope.find(value.id)) is not None:
-            value = found
-        items = value.elts if isinstance(value, (ast.Tuple, ast.List)) else [value] if value is not None else []
-        names = [literals.dotted(item).rpartition(".")[2] for item in items]
-        return names if all(names) else []
-
-
-def _annotated(node: ast.ClassDef) -> Iterator[str]:
-    """The fields that a dataclass defines."""
-    for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            yield item.target.id
-
-
-def _is_plain(node: ast.ClassDef, owner: str) -> bool:
-    """Whether all fields of a class are known: those that it defines, and those of one base that is known here."""
-    bases = [literals.dotted(base) for base in node.bases]
-    return not bases or (len(bases) == 1 and bool(owner))
-
-
-def _flags(call: Call) -> Iterator[str]:
-    """The name under which `add_argument("--learning-rate")` puts its value."""
-    for item in call.node.args:
-        if isinstance(item, ast.Constant) and isinstance(item.value, str):
-            yield item.value.lstrip("-").replace("-", "_")
 
 
 _BY_NAME: Mapping[str, Callable[[_Reader, Call, str], None]] = {

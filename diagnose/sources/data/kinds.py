@@ -7,13 +7,15 @@ import os
 from msgspec import Struct
 
 from diagnose.sources import files
-from diagnose.sources.data.named import PACKED
 
 HEAD = 1 << 20
-_BY_NAME = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
-    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+ENDINGS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+    ".arrow": "arrow", ".feather": "arrow", ".txt": "text",
 }  # fmt: skip
+"""Formats by the ends of names."""
+PACKED = (".gz", ".zst")
+"""What stands behind these for compressed files."""
 _UTF_16 = {b"\xff\xfe": "UTF-16 (little endian)", b"\xfe\xff": "UTF-16 (big endian)"}
 _CALLED = {"parquet": "a Parquet file", "arrow": "an Arrow file"}
 _ARCHIVES = {
@@ -35,7 +37,7 @@ class Kind(Struct, frozen=True):
 def kind_of(name: str, head: bytes, size: int) -> Kind:
     """The kind of a file by its name and its first bytes, unpacked."""
     lower = name.lower()
-    for packed in PACKED[1:]:
+    for packed in PACKED:
         lower = lower.removesuffix(packed)
     ending = os.path.splitext(lower)[1]
     if head.startswith(b"PAR1"):
@@ -45,7 +47,7 @@ def kind_of(name: str, head: bytes, size: int) -> Kind:
     problem = _problem(head, size)
     if problem is not None:
         return problem
-    found = _BY_NAME.get(ending, "")
+    found = ENDINGS.get(ending, "")
     if found in ("parquet", "arrow"):
         return Kind(problem="other", detail=f"its first bytes are not those of {_CALLED[found]}")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -87,6 +87,14 @@ def test_a_script_that_may_change_the_data(tmp_path: Path, script: str, mapped: 
     assert ("data-messages-without-role" in found) is not mapped
 
 
+def test_a_script_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """It is not seen that it leaves the data as it is."""
+    os.mkfifo(tmp_path / "train.py")
+    path = jsonl(tmp_path / "data.jsonl", chats())
+
+    assert read([path], {**TRL, "training.script": "train.py"})[0]["data.mapped"].value is True
+
+
 def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
     """A list, a field, a table, compressed lines."""
     rows = [{"text": f'number {n},\n"quoted"'} for n in N]

@@ -92,6 +92,16 @@ def fetch(url: str, headers: dict[str, str]) -> tuple[bytes, str]:
         raise RefreshError(f"{url}: {error}") from error
 
 
+def page_of(package: str) -> dict[str, Any]:
+    """What the index lists of a package. Raises RefreshError."""
+    url = f"{index_url()}/{package}/"
+    try:
+        found: dict[str, Any] = json.loads(fetch(url, {"Accept": ACCEPT})[0])
+    except ValueError as error:
+        raise RefreshError(f"{url}: {error}") from error
+    return found
+
+
 def releases(page: dict[str, Any], name: str) -> dict[Version, list[File]]:
     """The final releases with their wheels and source archives, oldest first; withdrawn ones too: they are installed."""
     found: dict[Version, list[File]] = {}
@@ -536,20 +546,6 @@ def in_order(rows: list[tuple[str, set[str]]]) -> list[tuple[str, set[str]]]:
     return sorted(rows, key=lambda row: Version(row[0]))
 
 
-def write_table(path: Path, head: Row, rows: list[Row], check: bool) -> bool:
-    """Write a table, a row a line, if its rows differ from those there. True if they do."""
-    text = table_text(head, rows)
-    try:
-        old = path.read_text("utf-8")
-    except OSError:
-        old = ""
-    if _without_date(old) == _without_date(text):
-        return False
-    if not check:
-        path.write_text(text, "utf-8")
-    return True
-
-
 def table_text(head: Row, rows: Iterable[Row]) -> str:
     """A table as text: its head, and one row a line, so that a refresh is a readable diff."""
     lines = [json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) for row in rows]
@@ -557,54 +553,88 @@ def table_text(head: Row, rows: Iterable[Row]) -> str:
     return "{" + start + ', "rows": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
+# --- the command, of the other tables too
+
+
+class Table(NamedTuple):
+    """A table to write: its file, its text, and in words how much is in it."""
+
+    path: Path
+    text: str
+    holds: str
+
+
+def asked(parser: argparse.ArgumentParser, known: Collection[str], arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments of a refresh: `names` of tables that are known, and `check`. Ends the program for others."""
+    parser.add_argument("names", nargs="*", help="what to read again (all)")
+    parser.add_argument("--check", action="store_true", help="say what would change, and write nothing")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in known]
+    if unknown:
+        parser.error(f"no such table: {', '.join(unknown)} (there are {', '.join(known)})")
+    return options
+
+
+def say(text: str) -> None:
+    """What a maintainer has to know, beside the tables."""
+    sys.stderr.write(text + "\n")
+
+
+def refresh(names: Iterable[str], made: Callable[[str], Iterable[Table]], check: bool) -> int:
+    """Write what `made` makes of each name. Exit code 0: up to date or written; 1: `check` found what would change; 2: no answer."""
+    differ = False
+    for name in names:
+        try:
+            tables = list(made(name))
+        except RefreshError as error:
+            say(f"{name}: {error}")
+            return 2
+        for table in tables:
+            if write(table.path, table.text, check):
+                differ = True
+                sys.stdout.write(f"{table.path.name}: {table.holds}{', would change' if check else ', written'}\n")
+    return int(differ and check)
+
+
+def write(path: Path, text: str, check: bool) -> bool:
+    """Write a table if it differs from the one there, the date aside. True if it does."""
+    old = path.read_text("utf-8") if path.exists() else ""
+    if _without_date(old) == _without_date(text):
+        return False
+    if not check:
+        path.write_text(text, "utf-8")
+    return True
+
+
 def _without_date(text: str) -> str:
     return re.sub(r'"read": "[\d-]*"', "", text, count=1)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: up to date or written; 1: `--check` found what would change; 2: the index did not answer."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="packages to read again (all)")
-    parser.add_argument("--check", action="store_true", help="say what would change, and write nothing")
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in PACKAGES]
-    if unknown:
-        parser.error(f"no such table: {', '.join(unknown)} (there are {', '.join(PACKAGES)})")
-    base = index_url()
+    """The exit code of `refresh`."""
+    options = asked(argparse.ArgumentParser(description=__doc__), PACKAGES, arguments)
     cache = Cache(cache_folder())
-    differ = False
-    for name in options.names or PACKAGES:
-        try:
-            page = json.loads(fetch(f"{base}/{name}/", {"Accept": ACCEPT})[0])
-        except (RefreshError, ValueError) as error:
-            sys.stderr.write(f"{name}: {error}\n")
-            return 2
-        differ |= _refresh(name, rows_of(name, page, cache, _say), options.check)
-    return int(differ and options.check)
+    return refresh(
+        options.names or PACKAGES, lambda name: _tables(name, rows_of(name, page_of(name), cache, say)), options.check
+    )
 
 
-def _refresh(name: str, rows: list[Row], check: bool) -> bool:
-    tables: list[tuple[str, str, list[Row]]] = []
+def _tables(name: str, rows: list[Row]) -> Iterable[Table]:
+    """The table of a package, and of transformers that of its model types."""
+    head: Row = {
+        "package": name,
+        "read": datetime.date.today().isoformat(),
+        "source": "the package's wheels on the package index",
+    }
     if name == "transformers":
         types = types_table(rows)
-        tables.append(("model_types", "type", types))
-    tables.append((name, "version", rows))
-    today = datetime.date.today().isoformat()
-    differ = False
-    for table, key, made in tables:
-        path = FOLDER / f"{table}.json"
-        head: Row = {"package": name, "read": today, "source": "the package's wheels on the package index"}
-        if key == "type" and rows:
-            head |= {"oldest": rows[0]["version"], "newest": rows[-1]["version"]}
-            head["source"] = "CONFIG_MAPPING_NAMES in transformers/models/auto of every release from oldest to newest"
-        if write_table(path, head, made, check):
-            differ = True
-            sys.stdout.write(f"{table}.json: {len(made)} rows{', would change' if check else ', written'}\n")
-    return differ
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+        about = head | {
+            "source": "CONFIG_MAPPING_NAMES in transformers/models/auto of every release from oldest to newest"
+        }
+        if rows:
+            about |= {"oldest": rows[0]["version"], "newest": rows[-1]["version"]}
+        yield Table(FOLDER / "model_types.json", table_text(about, types), f"{len(types)} rows")
+    yield Table(FOLDER / f"{name}.json", table_text(head, rows), f"{len(rows)} rows")
 
 
 if __name__ == "__main__":

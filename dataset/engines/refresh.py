@@ -135,7 +135,7 @@ def _sdist_members(file: Any, wanted: re.Pattern[str]) -> dict[str, bytes]:
 
 def releases_of(engine: Engine, cache: Path, said: Callable[[str], None]) -> list[Release]:
     """The releases of an engine that can be read, oldest first."""
-    page = json.loads(index.fetch(f"{index.index_url()}/{engine.package}/", {"Accept": index.ACCEPT})[0])
+    page = index.page_of(engine.package)
     listed = {v: files for v, files in index.releases(page, engine.package).items() if not all(f.yanked for f in files)}
     wanted = [
         (version, files)
@@ -189,7 +189,7 @@ def read_anywhere(engine: Engine, cache: Path) -> tuple[set[str], set[str]]:
     """
     if not engine.prefixes or engine.sdist:
         return set(), set()
-    page = json.loads(index.fetch(f"{index.index_url()}/{engine.package}/", {"Accept": index.ACCEPT})[0])
+    page = index.page_of(engine.package)
     files = list(index.releases(page, engine.package).values())[-1]
     texts = texts_of(index.linux_wheels(files)[0], re.compile(rf"{engine.package}/.*\.(?:py|so\.txt)"), cache)
     name = re.compile(rf"\b(?:{'|'.join(engine.prefixes)})[A-Z0-9_]+\b")
@@ -260,52 +260,28 @@ def text_of(table: dict[str, Any]) -> str:
     return "{" + ",\n".join(lines) + "}\n"
 
 
-def write(path: Path, text: str, check: bool) -> bool:
-    """Write a table if it differs from the one there, the date aside. True if it does."""
-    old = path.read_text("utf-8") if path.exists() else ""
-    if re.sub(r'"read": "[\d-]*"', "", old, count=1) == re.sub(r'"read": "[\d-]*"', "", text, count=1):
-        return False
-    if not check:
-        path.write_text(text, "utf-8")
-    return True
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: up to date or written; 1: `--check` found what would change; 2: the index did not answer."""
+    """The exit code of `refresh` in dataset/compat/refresh.py."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="engines to read again (all)")
     parser.add_argument(
         "--tgi", metavar="CLONE", help="a clone of text-generation-inference, whose launcher is on no index"
     )
-    parser.add_argument("--check", action="store_true", help="say what would change, and write nothing")
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in ENGINES]
-    if unknown:
-        parser.error(f"no such table: {', '.join(unknown)} (there are {', '.join(ENGINES)})")
+    options = index.asked(parser, ENGINES, arguments)
     cache = index.cache_folder().parent / "engines-refresh"
-    differ = False
-    if options.tgi:
-        engine = Engine("text-generation-inference", "1.0.0", read_others.TGI, read_others.TgiReader, "clap")
-        told = releases_in_git(Path(options.tgi), "launcher/src/main.rs", read_others.TgiReader)
-        differ |= write(FOLDER / "tgi.json", text_of(document("tgi", engine, told)), options.check)
-        if not options.names:
-            return int(differ and options.check)
-    for name in options.names or ENGINES:
-        try:
-            releases = releases_of(ENGINES[name], cache, lambda text: print(text, file=sys.stderr))  # noqa: T201
-            elsewhere = read_anywhere(ENGINES[name], cache)
-        except (index.RefreshError, ValueError) as error:
-            sys.stderr.write(f"{name}: {error}\n")
-            return 2
-        changed = write(
-            FOLDER / f"{name}.json", text_of(document(name, ENGINES[name], releases, elsewhere)), options.check
-        )
-        differ |= changed
-        if changed:
-            sys.stdout.write(
-                f"{name}.json: {len(releases)} releases{', would change' if options.check else ', written'}\n"
-            )
-    return int(differ and options.check)
+
+    def made(name: str) -> list[Any]:
+        if name == "tgi":
+            engine = Engine("text-generation-inference", "1.0.0", read_others.TGI, read_others.TgiReader, "clap")
+            releases = releases_in_git(Path(options.tgi), "launcher/src/main.rs", read_others.TgiReader)
+            table = document(name, engine, releases)
+        else:
+            engine = ENGINES[name]
+            releases = releases_of(engine, cache, index.say)
+            table = document(name, engine, releases, read_anywhere(engine, cache))
+        return [index.Table(FOLDER / f"{name}.json", text_of(table), f"{len(releases)} releases")]
+
+    names = options.names or ([] if options.tgi else ENGINES)
+    return int(index.refresh([*(["tgi"] if options.tgi else []), *names], made, options.check))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Release(NamedTuple):
 
 def wanted(name: str, package: Package) -> list[tuple[Version, list[Any]]]:
     """The last release of each minor version (or every release), oldest first, withdrawn ones left out."""
-    page = json.loads(index.fetch(f"{index.index_url()}/{name}/", {"Accept": index.ACCEPT})[0])
+    page = index.page_of(name)
     last: dict[tuple[int, int, int], tuple[Version, list[Any]]] = {}
     for version, files in index.releases(page, name).items():
         if version >= Version(package.first) and not all(file.yanked for file in files):
@@ -171,32 +171,16 @@ def text_of(table: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: up to date or written; 1: `--check` found what would change; 2: the index did not answer."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="packages to read again (all)")
-    parser.add_argument("--check", action="store_true", help="say what would change, and write nothing")
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in PACKAGES]
-    if unknown:
-        parser.error(f"no such table: {', '.join(unknown)} (there are {', '.join(PACKAGES)})")
+    """The exit code of `refresh` in dataset/compat/refresh.py."""
+    options = index.asked(argparse.ArgumentParser(description=__doc__), PACKAGES, arguments)
     cache = index.cache_folder().parent / "training-refresh"
-    differ = False
-    for name in options.names or PACKAGES:
-        package = PACKAGES[name]
-        try:
-            releases = releases_of(name, package, cache, lambda text: print(text, file=sys.stderr))  # noqa: T201
-        except (index.RefreshError, ValueError) as error:
-            sys.stderr.write(f"{name}: {error}\n")
-            return 2
-        changed = engines.write(
-            FOLDER / f"{name}.json", text_of(document(name, package.source, releases)), options.check
-        )
-        differ |= changed
-        if changed:
-            sys.stdout.write(
-                f"{name}.json: {len(releases)} releases{', would change' if options.check else ', written'}\n"
-            )
-    return int(differ and options.check)
+
+    def made(name: str) -> list[Any]:
+        releases = releases_of(name, PACKAGES[name], cache, index.say)
+        text = text_of(document(name, PACKAGES[name].source, releases))
+        return [index.Table(FOLDER / f"{name}.json", text, f"{len(releases)} releases")]
+
+    return int(index.refresh(options.names or PACKAGES, made, options.check))
 
 
 if __name__ == "__main__":

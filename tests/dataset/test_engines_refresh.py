@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import sys
 import tarfile
 import zipfile
@@ -287,14 +286,21 @@ def test_renamed_flags_share_a_row(read: dict[str, ModuleType]) -> None:
     assert [row["flag"] for row in rows] == ["--tp-size"]
 
 
-def test_a_table_is_written_only_when_it_differs(read: dict[str, ModuleType], tmp_path: Path) -> None:
-    """The day of reading alone is no difference; `check` writes nothing."""
-    refresh, path = read["refresh"], tmp_path / "x.json"
-    assert refresh.write(path, '{"read": "2026-01-01", "a": 1}', check=True)
-    assert not path.exists()
-    assert refresh.write(path, '{"read": "2026-01-01", "a": 1}', check=False)
-    assert not refresh.write(path, '{"read": "2026-02-02", "a": 1}', check=False)
-    assert json.loads(path.read_text())["read"] == "2026-01-01"
+def test_check_says_what_would_change_and_writes_nothing(
+    read: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And ends with 1; a table that is written is up to date then."""
+    refresh = read["refresh"]
+    monkeypatch.setattr(refresh, "FOLDER", tmp_path)
+    monkeypatch.setattr(refresh.index, "page_of", lambda name: {"files": []})
+    monkeypatch.setattr(refresh, "read_anywhere", lambda engine, cache: (set(), set()))
+    assert refresh.main(["torchrun", "--check"]) == 1
+    assert capsys.readouterr().out == "torchrun.json: 0 releases, would change\n"
+    assert not list(tmp_path.iterdir())
+    assert refresh.main(["torchrun"]) == 0
+    assert refresh.main(["torchrun", "--check"]) == 0
+    with pytest.raises(SystemExit):
+        refresh.main(["no-such-engine"])
 
 
 def test_only_the_wanted_members_are_read_and_kept(

@@ -303,15 +303,19 @@ def test_a_table_has_a_row_a_line_and_a_day_alone_changes_nothing(tmp_path: Path
     """So that a refresh is a readable diff, and one without news none at all."""
     path = tmp_path / "x.json"
     rows = [{"version": "1.0", "source": "a"}, {"version": "1.1", "source": "b"}]
-    assert refresh.write_table(path, {"package": "x", "read": "2026-11-26"}, rows, check=True)
+
+    def write(day: str, rows: list[dict[str, str]], check: bool) -> bool:
+        return bool(refresh.write(path, refresh.table_text({"package": "x", "read": day}, rows), check))
+
+    assert write("2026-11-26", rows, check=True)
     assert not path.exists()
-    assert refresh.write_table(path, {"package": "x", "read": "2026-11-26"}, rows, check=False)
+    assert write("2026-11-26", rows, check=False)
     first = path.read_text()
     assert json.loads(first)["rows"] == rows
     assert len(first.splitlines()) == 4
-    assert not refresh.write_table(path, {"package": "x", "read": "2026-12-01"}, rows, check=False)
+    assert not write("2026-12-01", rows, check=False)
     assert path.read_text() == first
-    assert refresh.write_table(path, {"package": "x", "read": "2026-12-01"}, rows[:1], check=False)
+    assert write("2026-12-01", rows[:1], check=False)
 
 
 def test_the_index_is_pips(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -264,3 +265,24 @@ def test_releases_become_spans(read: dict[str, ModuleType]) -> None:
     assert keys["c"] == {"in": "1.1:", "type": "text", "choices": {"x": "", "y": "1.2:"}}
     assert table["classes"]["A"]["unknown"] == {"refuses": ":1.1", "ignores": "1.2:"}
     assert json.loads(read["refresh"].text_of(table)) == table
+
+
+def test_check_says_what_would_change_and_writes_nothing(
+    read: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And ends with 1; an index that does not answer ends with 2."""
+    refresh = read["refresh"]
+    monkeypatch.setattr(refresh, "FOLDER", tmp_path)
+    monkeypatch.setattr(refresh.index, "page_of", lambda name: {"files": []})
+    assert refresh.main(["peft", "--check"]) == 1
+    assert capsys.readouterr().out == "peft.json: 0 releases, would change\n"
+    assert not list(tmp_path.iterdir())
+    assert refresh.main(["peft"]) == 0
+    assert refresh.main(["peft", "--check"]) == 0
+
+    def silent(name: str) -> None:
+        raise refresh.index.RefreshError("timed out")
+
+    monkeypatch.setattr(refresh.index, "page_of", silent)
+    assert refresh.main(["peft"]) == 2
+    assert capsys.readouterr().err == "peft: timed out\n"

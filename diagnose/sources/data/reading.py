@@ -20,12 +20,10 @@ from diagnose.sources.data.named import DataFile
 from diagnose.sources.data.prompts import Kept
 from diagnose.sources.data.repeats import Repeats, mark_of
 from diagnose.sources.data.shapes import FIRST_PART, Shapes
-from diagnose.sources.data.tally import Tally
+from diagnose.sources.data.tally import Tally, percent
 
 _IN_TURNS = ("messages", "sharegpt", "alpaca")
 """Forms whose texts are put into a chat template."""
-_SAME_LENGTH, _CUT_CHARACTERS = 20, 200
-"""From how many examples of one length on, and from which length on, it is told that the longest have the same."""
 
 
 class Around(Struct, frozen=True):
@@ -255,9 +253,10 @@ class Read:
         if yes or no:
             yield Fact(f"{head}.labels_true", yes, path)
             yield Fact(f"{head}.labels_false", no, path)
-        if self._longest_count >= max(_SAME_LENGTH, self.count // 50) and self._longest >= _CUT_CHARACTERS:
+        if self._longest:
             yield Fact(f"{head}.longest_characters", self._longest, path)
             yield Fact(f"{head}.longest_count", self._longest_count, path)
+            yield Fact(f"{head}.longest_percent", percent(self._longest_count, self.count), path)
 
 
 _NOT_READ = ("other", "unknown")

@@ -180,6 +180,15 @@ def test_pipes_and_folders_without_data_are_told(tmp_path: Path) -> None:
     assert any(why.startswith("empty: the folder holds no file") for why in whys)
 
 
+@pytest.mark.parametrize(("cut", "found"), [(300, ["data-longest-of-one-length"]), (3000, [])])
+def test_texts_that_were_cut_to_one_length_are_told(tmp_path: Path, cut: int, found: list[str]) -> None:
+    """Those that are shorter by themselves are not counted among them."""
+    texts = [f"{n} " + "word " * (30 + 2 * n) for n in range(60)]
+    path = jsonl(tmp_path / "train.jsonl", [{"text": text[:cut]} for text in texts])
+
+    assert found == rules_on([path])
+
+
 def test_evaluation_data_that_leaks_is_found(tmp_path: Path) -> None:
     """By the examples' texts; ids may differ."""
     train = jsonl(tmp_path / "train.jsonl", [{**row, "id": n} for n, row in enumerate(chats(40))])

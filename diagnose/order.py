@@ -4,11 +4,13 @@ From the top: specific findings before general ones, those before what is only p
 last among the errors; warnings and notes follow. Among equals the first in time, then in the text, leads; on one line the
 rule with more conditions, then the one whose pattern names more of the line. Findings on facts alone follow the stack
 upwards: driver, GPUs, memory, … packages, model, launch. Beside a log, one that explains nothing of it stands below all
-that the log itself tells; not so what was witnessed of the run itself, which is certain where its log is not, nor, where the log names no specific cause, a
-setting that surely ends a training.
+that the log itself tells; not so what was witnessed of the run itself, which is certain where its log is not, nor, where
+the log names no specific cause, a setting that surely ends a training.
 """
 
 from __future__ import annotations
+
+import re
 
 from msgspec import Struct
 
@@ -46,7 +48,7 @@ def tier(finding: Finding) -> int:
     return (4 if rule.severity == "warning" else 6) + (finding.certainty == "possible")
 
 
-def order(node: Node, case: Case, named: bool = True) -> tuple[float, ...]:
+def order(node: Node, case: Case, named: bool) -> tuple[float, ...]:
     """A key to sort root causes by. `named`: whether the log itself names a specific cause."""
     finding = node.finding
     explained = [child.finding for child in node.symptoms if child.finding.events]
@@ -82,7 +84,7 @@ def is_witnessed(finding: Finding) -> bool:
 def _place(finding: Finding, case: Case) -> tuple[float, ...]:
     """Where a finding stands among those that a text tells, or among those of a machine."""
     if on_facts(finding):
-        # each setting that is not taken is a finding of its own, which tells as much as a specific one
+        # their rules are general, so that each setting that is not taken is a finding of its own: it tells as much as a specific one
         told = 0 if tier(finding) == 1 and _trouble_with_key(finding) else tier(finding)
         return (told, -1 if is_witnessed(finding) else _depth(finding))
     origin = (
@@ -117,11 +119,5 @@ def _depth(finding: Finding) -> float:
 
 def _trouble_with_key(finding: Finding) -> str:
     """What is wrong with the key of a training's setting that a finding is about; empty for any other finding."""
-    return next(
-        (
-            str(fact.value)
-            for fact in finding.facts
-            if fact.name.startswith("training.key.") and fact.name.endswith(".trouble")
-        ),
-        "",
-    )
+    names = (fact for fact in finding.facts if re.fullmatch(r"training\.key\.\d+\.trouble", fact.name))
+    return next((str(fact.value) for fact in names), "")

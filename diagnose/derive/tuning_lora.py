@@ -212,9 +212,8 @@ def _listed(targets: Sequence[str], modules: Modules, known: Known) -> Told:
     refused = [name for name in names if _is_refused(name, modules, known)]
     if refused:
         yield "tuning.lora.target_refused", ", ".join(refused)[:200]
-    for name, paths in (("head", modules.output), ("embedding", modules.embedding)):
-        if paths:
-            yield f"tuning.lora.{name}_targeted", any(modules.ends(target, paths) for target in names)
+    if modules.output:
+        yield "tuning.lora.head_targeted", any(modules.ends(target, modules.output) for target in names)
     yield from _experts(names, everything, modules, known)
     if known.yes("model.multimodal") and modules.whole:
         towers = [path for path in modules.linear if _OTHER_TOWER.search(path)]

@@ -19,7 +19,6 @@ TUNING_MODEL: tuple[FactKind, ...] = (
         ("tuning.lora.pattern_matches", "flag", "whether targets given as one text match the whole name of some module"),
         ("tuning.lora.pattern_is_name", "flag", "whether that text is the name of a module, which only a list would find"),
         ("tuning.lora.head_targeted", "flag", "whether the output layer is among the listed targets"),
-        ("tuning.lora.embedding_targeted", "flag", "whether the input embedding is among them"),
         ("tuning.lora.towers_adapted", "flag", "whether targets lie in the part for pictures or sound too"),
         ("tuning.lora.experts_adapted", "flag", "whether PEFT adapts experts that lie stacked in one parameter (transformers 5)"),
         ("tuning.lora.experts_with_dropout", "flag", "whether it would, and a dropout is set, which stacked parameters refuse"),

@@ -21,6 +21,8 @@ from diagnose.rules import RuleFile, bundled_taxonomy, read_rules, survey_rules
 from diagnose.ruleset import RuleSet, compile_rules
 
 ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT.parent / "shared" / "corpus" / "training_configs"
+"""Configurations of trainings that people published, where they are there."""
 TAXONOMY = bundled_taxonomy()
 OUT_OF_MEMORY = "crash/cuda-error/out-of-memory"
 LIBRARY = "environment-compatibility-issues/dependency-library-compatibility"

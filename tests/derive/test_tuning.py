@@ -17,10 +17,9 @@ from diagnose.derive import complete, tuning
 from diagnose.match import match
 from diagnose.model import Case, Fact
 from diagnose.sources import training
-from tests.support import ROOT
+from tests.support import CORPUS
 
 LLAMA_3_8B = 8_030_261_248
-CONFIGS = ROOT.parent / "shared/corpus/training_configs"
 
 
 def facts_of(known: dict[str, Any], given_: dict[str, Any]) -> tuple[Fact, ...]:
@@ -478,11 +477,11 @@ def test_any_values_are_borne(numbers: dict[str, Any], texts: dict[str, str], gi
 
 
 def _published() -> Iterator[Path]:
-    return (path for path in sorted(CONFIGS.rglob("*")) if path.is_file() and path.suffix in (".yaml", ".yml", ".json"))
+    return (path for path in sorted(CORPUS.rglob("*")) if path.is_file() and path.suffix in (".yaml", ".yml", ".json"))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not CONFIGS.is_dir(), reason="the published configurations are not here")
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the published configurations are not here")
 def test_published_configurations_raise_nothing() -> None:
     """Settings that people publish are usual ones: on eight GPUs none of them is an error or a warning by itself."""
     rules = ruleset.load([])
@@ -493,9 +492,11 @@ def test_published_configurations_raise_nothing() -> None:
         Fact("cpu.usable", 64, "x"),
     )
     found = []
-    for path in _published():
+    published = list(_published())
+    for path in published:
         facts = tuple(item for item in training.read([str(path)], {}, str(path.parent)) if isinstance(item, Fact))
         for finding in match(rules, Case(complete(facts + machine), machine=True)):
             if finding.rule.family == "training-settings" and finding.rule.severity != "note":
                 found.append((path.name, finding.rule.id))
     assert found == []
+    assert len(published) > 100

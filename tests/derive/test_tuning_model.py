@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -15,13 +14,14 @@ from hypothesis import strategies as st
 from diagnose import ruleset
 from diagnose.collect import completed
 from diagnose.derive import tuning_lora, tuning_model
-from diagnose.derive.known import Known
+from diagnose.derive.known import Known, by_name
 from diagnose.facts import describe
 from diagnose.match import match
 from diagnose.model import Case, Fact
 from diagnose.ruleset import RuleSet
-from diagnose.sources import checkpoint, tokenizer, training
-from tests.support import ROOT, facts_of
+from diagnose.sources import checkpoint, tokenizer
+from tests.support import CORPUS, ROOT, facts_of
+from tests.trainings.judging import read
 
 FOLDERS = ROOT / "tests" / "models" / "folders"
 LORA = {"training.framework": "trl", "training.method": "lora", "training.task": "sft"}
@@ -242,15 +242,10 @@ def findings(folder: str, text: str, where: Path) -> dict[str, str]:
     file = where / "train.yaml"
     file.write_text(f"model_name_or_path: {FOLDERS / folder}\n{HEAD}{text}\n", encoding="utf-8")
     model = str(FOLDERS / folder)
-    readings = [
-        *training.read(["train.yaml"], {}, str(where)),
-        *checkpoint.read(model, {}, "/"),
-        *tokenizer.read(model, {}, "/"),
-    ]
-    facts: dict[str, Fact] = {fact.name: fact for fact in facts_of(VERSIONS)}
-    for one in readings:
-        if isinstance(one, Fact):
-            facts.setdefault(one.name, one)
+    of_model = (*checkpoint.read(model, {}, "/"), *tokenizer.read(model, {}, "/"))
+    facts = by_name(
+        (*facts_of(VERSIONS), *read(where, "train.yaml"), *(one for one in of_model if isinstance(one, Fact)))
+    )
     case = completed(Case(tuple(facts.values()), (), (), machine=True))
     own = {path.stem for path in (ROOT / "rules" / "training-model").glob("*.yaml")}
     return {one.rule.id: one.rule.severity for one in match(rules(), case) if one.rule.id in own}
@@ -294,11 +289,9 @@ def test_a_planted_fault_is_found(folder: str, text: str, rule: str, tmp_path: P
     assert rule in findings(folder, text, tmp_path)
 
 
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the published configurations are not here")
 def test_published_configurations_name_modules_that_their_models_have() -> None:
     """LoRA targets of published configurations, for the model type that their model's name tells: none is missing."""
-    corpus = os.path.join("/work", "shared", "corpus", "training_configs")
-    if not os.path.isdir(corpus):
-        pytest.skip("the published configurations are not here")
     types = (
         ("qwen3-vl", ""),
         (r"qwen3-\d+b$", "qwen3"),
@@ -306,12 +299,13 @@ def test_published_configurations_name_modules_that_their_models_have() -> None:
         (r"llama-3", "llama"),
         ("mistral-7b", "mistral"),
     )
-    wrong = []
-    for file in sorted(Path(corpus).rglob("*.y*ml")):
-        facts = {one.name: one for one in training.read([str(file)], {}, str(file.parent)) if isinstance(one, Fact)}
+    wrong, compared = [], 0
+    for file in sorted(CORPUS.rglob("*.y*ml")):
+        facts = by_name(read(file.parent, file.name))
         name = str(facts["training.model"].value).lower() if "training.model" in facts else ""
         kind = next((kind for pattern, kind in types if re.search(pattern, name)), "")
         if kind:
+            compared += "training.lora.targets" in facts
             known = Known({**facts, "model.type": Fact("model.type", kind, "x")})
             wrong += [
                 (file.name, name)
@@ -319,3 +313,4 @@ def test_published_configurations_name_modules_that_their_models_have() -> None:
                 if name.endswith("target_missing") and value
             ]
     assert wrong == []
+    assert compared > 0

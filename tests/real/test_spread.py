@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from diagnose.collect import completed
+from diagnose.derive.known import by_name
 from diagnose.match import match
 from diagnose.model import Case, Fact
-from diagnose.sources import training
 from tests.test_bundled_rules import RULES
+from tests.trainings.judging import read
 
 pytestmark = pytest.mark.real
 
@@ -175,10 +176,7 @@ def errors(request: dict[str, Any], folder: Path) -> set[str]:
     for name, content in request["files"].items():
         (folder / name).write_text(content)
     named = [name for name in ("train.json", "acc.yaml") if name in request["files"]] or ["ds.json"]
-    facts: dict[str, Fact] = {}
-    for reading in training.read(named, {}, str(folder)):
-        if isinstance(reading, Fact):
-            facts.setdefault(reading.name, reading)
+    facts = by_name(read(folder, *named))
     if request["class"].startswith("trl"):
         facts["training.framework"] = Fact("training.framework", "trl", "train.json", 1)
     found = match(RULES, completed(Case(tuple(facts.values()), machine=True)))

@@ -50,28 +50,18 @@ def test_every_training_argument_is_in_its_table(name: str) -> None:
     assert keys(f"transformers.{name}", versions) == fields(getattr(importlib.import_module("transformers"), name))
 
 
-def test_every_field_of_trls_configurations_is_in_its_table() -> None:
-    """Of those that TRL names at its top."""
-    versions = installed("trl", "transformers")
-    trl = importlib.import_module("trl")
-    known = table("trl")
+@pytest.mark.parametrize(("packages", "least"), [(("trl", "transformers"), 9), (("peft",), 21)])
+def test_every_field_of_the_classes_of_a_package_is_in_its_table(packages: tuple[str, ...], least: int) -> None:
+    """Of those that it names at its top: TRL's configurations, PEFT's tuners."""
+    package = packages[0]
+    versions = installed(*packages)
+    module = importlib.import_module(package)
+    known = table(package)
     assert known is not None
-    classes = [name for name in known.classes if hasattr(trl, name)]
-    assert len(classes) > 8
+    classes = [name for name in known.classes if hasattr(module, name)]
+    assert len(classes) >= least
     for name in classes:
-        assert keys(f"trl.{name}", versions) == fields(getattr(trl, name)), name
-
-
-def test_every_field_of_pefts_configurations_is_in_its_table() -> None:
-    """Of every tuner."""
-    versions = installed("peft")
-    peft = importlib.import_module("peft")
-    known = table("peft")
-    assert known is not None
-    classes = [name for name in known.classes if hasattr(peft, name)]
-    assert len(classes) > 20
-    for name in classes:
-        assert keys(f"peft.{name}", versions) == fields(getattr(peft, name)), name
+        assert keys(f"{package}.{name}", versions) == fields(getattr(module, name)), name
 
 
 def test_every_field_of_deepspeeds_models_is_in_its_table() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
 from diagnose import ruleset
 from diagnose.causes import diagnose
+from diagnose.cli.terminal import in_colour, show
 from diagnose.collect import case_of_files
 from diagnose.errors import InputError
 from diagnose.formats import formatter
@@ -65,22 +65,12 @@ def _standard_input(logs: list[str]) -> BinaryIO:
 def print_diagnosis(diagnosis: Diagnosis, format_name: str) -> None:
     """Write the report to standard output, in colour on a terminal."""
     format_name = format_name or "text"
-    if format_name == "text" and in_colour():
-        from diagnose.cli.terminal import show
+    if format_name == "text" and in_colour(sys.stdout):
+        from diagnose.formats.layout import lines
 
-        show(diagnosis)
+        show(lines(diagnosis))
         return
     if sys.stdout is None:  # closed by who started us: the exit code alone is wanted
         return
     sys.stdout.buffer.write(formatter(format_name)(diagnosis).encode("utf-8", "replace"))
     sys.stdout.buffer.flush()
-
-
-def in_colour() -> bool:
-    """Whether standard output is a terminal that shows colour, and wants it."""
-    return (
-        sys.stdout is not None
-        and sys.stdout.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-    )

@@ -37,21 +37,14 @@ def run(model: str, wish: Wish, gpu: str = "", gpus: int = 0, format_name: str =
 
 
 def _print(made: Plan, format_name: str) -> None:
-    from diagnose.cli.diagnose import in_colour
+    from diagnose.cli.terminal import in_colour, show
 
     if sys.stdout is None:  # closed by who started us: the exit code alone is wanted
         return
     if format_name != "text":
         sys.stdout.write(formats.WRITERS[format_name](made))
-    elif in_colour():
-        from rich.console import Console
-        from rich.text import Text
-
-        from diagnose.cli.terminal import STYLES
-
-        console = Console(highlight=False, soft_wrap=True)
-        for line in formats.lines(made, not _writes_unicode()):
-            console.print(Text(line.text, style=STYLES[line.role]))
+    elif in_colour(sys.stdout):
+        show(formats.lines(made, not _writes_unicode()))
     else:
         sys.stdout.write(formats.write(made, not _writes_unicode()))
 

@@ -8,13 +8,16 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
+from io import StringIO
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from diagnose.cli import INTERRUPTS_IGNORED
+from diagnose.cli.terminal import in_colour, show
 from diagnose.errors import DoctorError, InputError
 from diagnose.run.follow import Follow, Followed, Hang
 from diagnose.run.kept import Kept
@@ -179,7 +182,9 @@ class _Run:
         """The folders whose free room matters: where it works, where its results and temporary files go."""
         import tempfile
 
-        there = [self._folder, *(_there(folder) for folder in self._results())]
+        from diagnose.sources.storage import existing
+
+        there = [self._folder, *(existing(folder) for folder in self._results())]
         try:
             there.append(tempfile.gettempdir())
         except OSError:
@@ -214,7 +219,7 @@ class _Run:
         if shown and not report.tells_why(diagnosis):
             self._say("llmdoctor: neither the output nor the end tells why. Of the machine this was found:\n\n")
         if shown:
-            self._say(_rendered(diagnosis, _in_colour()))
+            self._say(_rendered(diagnosis, in_colour(sys.stderr)))
         if self._files is not None:
             self._say(self._write(case, diagnosis, seen))
 
@@ -283,7 +288,7 @@ class _Run:
         case = Case(told, origins=(report.OUTPUT,), machine=True)
         diagnosis = report.judged(ruleset.load(list(self._wish.rules)), case)
         if diagnosis.diagnoses:
-            self._say(f"\n{_rendered(diagnosis, _in_colour())}")
+            self._say(f"\n{_rendered(diagnosis, in_colour(sys.stderr))}")
         if self._files is not None:
             self._keep("", Followed())
             self._say(self._write(case, diagnosis, Followed()))
@@ -295,7 +300,7 @@ class _Run:
         text = self._kept.text().decode("utf-8", "replace")
         still = self._hang.seconds if self._hang else 0.0
         self._say(f"\nllmdoctor: no output and no progress for {_spoken(still)}; looking where the processes stand …\n")
-        in_colour = _in_colour()
+        with_colours = in_colour(sys.stderr)  # asked here: a witness has no streams
 
         def look(asked: int, tell: Tell) -> None:
             from diagnose import redact
@@ -313,7 +318,7 @@ class _Run:
             seen.seconds = round(time.monotonic() - self._began, 1)
             try:
                 case, diagnosis = self._judge(seen, text)
-                looked.text = _rendered(diagnosis, in_colour)
+                looked.text = _rendered(diagnosis, with_colours)
                 if looked.stacks and not diagnosis.diagnoses:
                     looked.text = f"{redact.mask(looked.stacks[:_MOST_STACKS])}\n{looked.text}"
                 if self._files is not None:
@@ -340,20 +345,17 @@ class _Run:
             pass
 
 
-def _in_colour() -> bool:
-    """Whether standard error is a terminal that shows colour, and wants it."""
-    return os.isatty(2) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _rendered(diagnosis: Diagnosis, with_colours: bool) -> str:
+    """The report as a text, with the marks of colours where these are shown."""
+    if not with_colours:
+        from diagnose.formats import formatter
 
+        return formatter("text")(diagnosis)
+    from diagnose.formats.layout import lines
 
-def _rendered(diagnosis: Diagnosis, in_colour: bool) -> str:
-    """The report as a text."""
-    if in_colour:
-        from diagnose.cli.terminal import coloured
-
-        return coloured(diagnosis)
-    from diagnose.formats import formatter
-
-    return formatter("text")(diagnosis)
+    made = StringIO()
+    show(lines(diagnosis), made)
+    return made.getvalue()
 
 
 def _lost_its_reader(seen: Followed) -> bool:
@@ -384,10 +386,3 @@ def _working_folder() -> str:
     from diagnose.places import working_folder
 
     return working_folder()
-
-
-def _there(folder: str) -> str:
-    """A folder, or the nearest one above it that is there."""
-    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
-        folder = os.path.dirname(folder)
-    return folder

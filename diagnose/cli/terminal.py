@@ -1,14 +1,13 @@
-"""The report in colour, through Rich."""
+"""Reports in colour, through Rich, on terminals that show it."""
 
 from __future__ import annotations
 
-from io import StringIO
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.text import Text
-
-from diagnose.formats.layout import lines
-from diagnose.model import Diagnosis
+if TYPE_CHECKING:
+    from diagnose.formats.layout import Styled
 
 STYLES = {
     "title": "bold",
@@ -24,17 +23,18 @@ STYLES = {
 }
 
 
-def show(diagnosis: Diagnosis) -> None:
-    """Print the report to the terminal."""
-    console = Console(highlight=False, soft_wrap=True)
-    for line in lines(diagnosis):
-        console.print(Text(line.text, style=STYLES[line.role]))
+def in_colour(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that shows colour, and wants it."""
+    return (
+        stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
 
 
-def coloured(diagnosis: Diagnosis) -> str:
-    """The report as a text with the marks of colours, for a terminal that is not standard output."""
-    made = StringIO()
-    console = Console(file=made, force_terminal=True, highlight=False, soft_wrap=True)
-    for line in lines(diagnosis):
+def show(lines: Iterable[Styled], file: TextIO | None = None) -> None:
+    """Print lines to standard output; with the marks of colours to a file, for a terminal that is another stream."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file, force_terminal=True if file is not None else None, highlight=False, soft_wrap=True)
+    for line in lines:
         console.print(Text(line.text, style=STYLES[line.role]))
-    return made.getvalue()

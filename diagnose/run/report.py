@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from diagnose import bundle, redact
+from diagnose import bundle, redact, written
 from diagnose.causes import diagnose
 from diagnose.checklist import area_of_finding
 from diagnose.collect import case_of_text
@@ -23,6 +23,7 @@ from diagnose.match import match
 from diagnose.model import Case, Diagnosis, Fact, Finding, Unchecked
 from diagnose.order import on_facts
 from diagnose.ruleset import RuleSet
+from diagnose.run import tree
 from diagnose.run.curve import Point
 from diagnose.run.follow import Followed
 
@@ -126,7 +127,7 @@ def prepare(folder: str, environ: Mapping[str, str]) -> Files:
 def stem_of(host: str, environ: Mapping[str, str]) -> str:
     """How the files of this process's report begin: `gpu-07`, with the rank where several run: `gpu-07.rank3`."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", host.partition(".")[0])[:_HOST_LENGTH].strip("-") or "host"
-    ranks = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "JOB_COMPLETION_INDEX", "NODE_RANK")
+    ranks = (*tree.RANKS, "JOB_COMPLETION_INDEX", "NODE_RANK")
     rank = next((environ[variable] for variable in ranks if environ.get(variable, "").isdigit()), "")
     return f"{name}.rank{rank}" if rank else name
 
@@ -159,8 +160,7 @@ def _written(files: Files, made: Mapping[str, Callable[[], str]]) -> list[str]:
     wrong: list[str] = []
     for ending, text in made.items():
         try:
-            with open(files.path(ending), "w", encoding="utf-8", errors="replace") as file:
-                file.write(text())
+            written.whole(files.path(ending), text().encode("utf-8", "replace"))
         except OSError as error:
             wrong.append(f"{files.path(ending)}: cannot write it: {error.strerror}")
     return wrong

@@ -148,7 +148,7 @@ def _read_one(folder: Folder, mounts: Sequence[Mount], root: str, statvfs: StatV
     mount = mount_of(mounts, folder.path)
     yield Step(f"looking at {folder.path[:LONGEST]}" + (f" (a {mount.kind} mount)" if mount is not None else ""))
     try:
-        real = _existing(root, folder.path)
+        real = existing(folder.path, root)
         exists = real == folder.path or os.path.exists(proc.at(root, folder.path))
         known = statvfs(proc.at(root, real))
     except (OSError, ValueError) as error:
@@ -165,7 +165,7 @@ def _read_one(folder: Folder, mounts: Sequence[Mount], root: str, statvfs: StatV
         yield Fact(f"{label}.writable", os.access(target, os.W_OK | os.X_OK), target[:LONGEST])
 
 
-def _existing(root: str, path: str) -> str:
+def existing(path: str, root: str = "/") -> str:
     """The nearest folder above a path that is there: what is missing will be made in it."""
     path = os.path.normpath(path)
     while path not in ("/", "") and not os.path.isdir(proc.at(root, path)):

@@ -12,6 +12,7 @@ from typing import Any
 
 from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import jsonfile
+from diagnose.sources.storage import existing
 
 MOST_STATE_BYTES = 64 << 20
 """The largest trainer_state.json that is read: it holds the log of the whole training."""
@@ -62,7 +63,7 @@ def _output(name: str, path: str) -> Iterator[Reading]:
     try:
         exists = os.path.isdir(path)
         yield Fact("saved.exists", exists, name[:_LONGEST])
-        room = os.statvfs(_existing(path))
+        room = os.statvfs(existing(path))
         yield Fact("saved.free", room.f_bavail * room.f_frsize, name[:_LONGEST])
         if not exists:
             return
@@ -75,13 +76,6 @@ def _output(name: str, path: str) -> Iterator[Reading]:
     yield Fact("saved.checkpoints", len(steps), name[:_LONGEST])
     if steps:
         yield Fact("saved.newest_step", max(steps), name[:_LONGEST])
-
-
-def _existing(path: str) -> str:
-    """The nearest folder above a path that is there: what is missing will be made in it."""
-    while path not in ("/", "") and not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path or "/"
 
 
 def _names(path: str) -> list[str]:

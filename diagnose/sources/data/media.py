@@ -37,6 +37,11 @@ class Media:
             if name in self.columns and isinstance(given, list):
                 self._places(name, mark, len(given), placed if name == "images" else [], text, line)
 
+    def shown(self, row: Example, messages: Any) -> bytes:
+        """What an example shows beside its texts: examples with the same texts and other images are not the same."""
+        parts = [part for part in _parts_of(messages) if "text" not in part]
+        return repr([[row.get(name) for name in self.columns], parts]).encode("utf-8", "replace")
+
     def _places(self, name: str, mark: str, given: int, placed: list[str], text: str, line: int) -> None:
         marks = text.count(mark)
         wanted = placed.count("") or marks
@@ -64,9 +69,16 @@ def _paths(value: Any) -> Iterator[str]:
 
 def _parts(messages: Any) -> Iterator[str]:
     """The images in the parts of messages: their paths, or nothing for a mere place."""
+    for part in _parts_of(messages):
+        if part.get("type") == "image":
+            path = part.get("image") or part.get("path") or part.get("url")
+            yield path if isinstance(path, str) else ""
+
+
+def _parts_of(messages: Any) -> Iterator[dict[str, Any]]:
+    """The parts of messages whose content is a list of them."""
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") == "image":
-                path = part.get("image") or part.get("path") or part.get("url")
-                yield path if isinstance(path, str) else ""
+            if isinstance(part, dict):
+                yield part

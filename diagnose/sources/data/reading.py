@@ -181,19 +181,23 @@ class Read:
         assert self._media is not None
         self._shapes.note(batch)
         self.examples.late = batch.offset >= FIRST_PART and self.format == "jsonl"
-        texts_of, keep, repeats = self.examples.texts, self.kept.note, self.repeats
-        whole: list[str] = []
+        texts_of, keep, repeats, media = self.examples.texts, self.kept.note, self.repeats, self._media
+        column = self.layout.column
         texts: list[bytes] = []
         lines: list[int] = []
         for line, row in batch.rows:
             text = texts_of(row, line)
-            whole.append(text)
             size = len(text)
+            shown = b""
+            if media.columns or self._tally.of("content_parts"):
+                turns = row.get(column("messages"))
+                media.look(row, turns, text, line)
+                shown = media.shown(row, turns or row.get(column("prompt")) or row.get(column("chosen")))
             if size:
                 data = text.encode("utf-8", "replace")
                 texts.append(data)
                 lines.append(line)
-                repeats.add(mark_of(data), line)
+                repeats.add(mark_of(data + shown), line)
                 if size >= self._longest:
                     self._longest_count = self._longest_count + 1 if size == self._longest else 1
                     self._longest = size
@@ -201,10 +205,6 @@ class Read:
             self._characters += size
         self._rows += len(batch.rows)
         self._contents.look(texts, lines)
-        if self._media.columns or self._tally.of("content_parts"):
-            turns = self.layout.column("messages")
-            for (line, row), text in zip(batch.rows, whole, strict=True):
-                self._media.look(row, row.get(turns), text, line)
 
     def _facts(self, head: str) -> Iterator[Reading]:
         path = self.file.shown

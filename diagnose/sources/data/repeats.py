@@ -1,4 +1,4 @@
-"""Examples that stand twice, in a file or in both splits: by a hash of their texts, a dozen bytes each."""
+"""Examples that stand twice, in a file or in both splits: by a hash of their texts and images, a dozen bytes each."""
 
 from __future__ import annotations
 

@@ -209,6 +209,23 @@ def test_repeats_are_found(tmp_path: Path) -> None:
     assert {"duplicates": (1, "line 21")} == kinds(path)
 
 
+def test_the_same_question_on_another_image_is_no_repeat(tmp_path: Path) -> None:
+    """Whether the image stands in a column or in the message; the same on the same image is one."""
+    columns = [{"messages": [user("What is it?"), answer("A cat.")], "images": [f"http://x/{n}"]} for n in (*N, 3)]
+    parts = [
+        {
+            "messages": [
+                user([{"type": "image", "url": f"http://x/{n}"}, {"type": "text", "text": "What?"}]),
+                answer("A."),
+            ]
+        }
+        for n in (*N, 3)
+    ]
+    for rows in (columns, parts):
+        path = jsonl(tmp_path / "train.jsonl", rows)
+        assert (1, "line 31") == kinds(path)["duplicates"]
+
+
 @pytest.mark.parametrize(
     ("model", "messages", "says"),
     [

@@ -22,8 +22,6 @@ from diagnose.places import table
 MOST_TARGETS = 400
 MOST_PATHS = 40_000
 ADAPTERS = ("lora", "qlora")
-STEEP, STEEP_RATE = 32, 5e-5
-"""From which factor on, and with which learning rate, an adapter's result is told to be multiplied by much: usual are 0.5 to 8."""
 HEADS = ("score", "classifier", "v_head", "qa_outputs", "summary", "pooler")
 """Modules that a class for another task than writing has beside those of the table."""
 _OF_ANOTHER_KIND = ("torchtune",)
@@ -165,9 +163,6 @@ def _sizes(known: Known) -> Told:
     if rank and alpha is not None and 0 < rank < 1 << 20:
         scale = alpha / math.sqrt(rank) if known.yes("training.lora.rslora") else alpha / rank
         yield "tuning.lora.scale", int(scale) if scale.is_integer() else round(scale, 4)
-        rate = _number(known, "training.learning_rate")
-        if rate is not None:
-            yield "tuning.lora.scale_steep", scale > STEEP and rate >= STEEP_RATE
     smallest = _smallest(known)
     if rank and smallest:
         yield "tuning.lora.smallest_width", smallest

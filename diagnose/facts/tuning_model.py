@@ -30,7 +30,6 @@ TUNING_MODEL: tuple[FactKind, ...] = (
         ("tuning.lora.embedding_saved", "flag", "whether the input embedding is among those that are trained whole"),
         ("tuning.lora.head_saved", "flag", "whether the output layer is"),
         ("tuning.lora.scale", "number", "what the adapter's result is multiplied by: alpha by rank, or by its root"),
-        ("tuning.lora.scale_steep", "flag", "whether that is beyond 32 with a learning rate of 5e-5 or more"),
         ("tuning.lora.smallest_width", "number", "smallest width of the matrices that adapters go beside"),
         ("tuning.lora.rank_over", "flag", "whether the rank is beyond that"),
         ("tuning.model.positions_over", "flag", "whether examples may be longer than the model's table of positions"),

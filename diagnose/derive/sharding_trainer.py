@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diagnose.derive.known import Known
+from diagnose.derive.settled import WITH_DEFAULTS
 from diagnose.sources.training.given import number as as_number
 
-TRAINERS = ("trainer", "trl", "llamafactory", "axolotl")
-"""Frameworks whose training loop is transformers' Trainer."""
-PLAIN = ("trainer", "trl", "llamafactory")
-"""Those of them that hand the user's arguments on as they are, with transformers' defaults for what is left out."""
+TRAINERS = (*WITH_DEFAULTS, "axolotl")
+"""Frameworks whose training loop is transformers' Trainer; Axolotl has defaults of its own."""
 
 
 def number(known: Known, name: str) -> float | None:
@@ -29,7 +28,7 @@ def trained_by(known: Known, kinds: Sequence[str] = TRAINERS) -> bool:
     return known.text("training.framework") in kinds
 
 
-def trainers(known: Known, name: str, default: float, kinds: Sequence[str] = PLAIN) -> float | None:
+def trainers(known: Known, name: str, default: float, kinds: Sequence[str] = WITH_DEFAULTS) -> float | None:
     """The trainer's value, or its default where the arguments are all known and leave it out."""
     value = number(known, name)
     if value is not None or known.value(name) is not None:
@@ -51,7 +50,7 @@ def precisions(known: Known) -> tuple[bool | None, bool | None]:
         value = known.value(f"training.{kind}")
         full = known.text("training.full_eval_dtype") == kind
         given[kind] = True if full else value if isinstance(value, bool) else None
-    if not trained_by(known, PLAIN) or not all_known(known):
+    if not trained_by(known, WITH_DEFAULTS) or not all_known(known):
         return given["bf16"], given["fp16"]
     fp16 = bool(given["fp16"])
     by_trl = known.text("training.framework") == "trl" and not known.older("trl", (0, 19))

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from diagnose.cards import Card
-from diagnose.derive import fit_memory
+from diagnose.derive import fit_memory, processes
 from diagnose.derive.known import Known, Told
 from diagnose.derive.tuning_lora import ADAPTERS
 from diagnose.memory import estimates, tuning
@@ -157,7 +157,7 @@ def setup_of(known: Known, told: dict[str, Value]) -> Setup | None:
     if zero < 0:
         return None
     cards = max(1, len(fit_memory.cards_of(told)))
-    world = known.whole("tuning.world") or known.whole("training.processes") or 0
+    world = _world(known)
     asked = known.text("training.quantization")
     return Setup(
         model=model,
@@ -175,6 +175,11 @@ def setup_of(known: Known, told: dict[str, Value]) -> Setup | None:
         rank=known.whole("training.lora.rank") or 0,
         targets=known.text("training.lora.targets"),
     )
+
+
+def _world(known: Known) -> int:
+    """Processes of the whole training; 0 where they are not known."""
+    return known.whole("tuning.world") or processes.world(known) or 0
 
 
 def _stage(known: Known) -> tuple[int, bool]:
@@ -276,7 +281,7 @@ def _part(total: int, parts: int) -> int:
 def likely_setup(setup: Setup, known: Known, cards: int) -> Setup | None:
     """The same with batch, length and the framework's own choices; None where one of them is not known."""
     framework, task = known.text("training.framework"), known.text("training.task")
-    world = known.whole("tuning.world") or known.whole("training.processes") or 0
+    world = _world(known)
     length = known.whole("training.max_length") or 0
     longest = known.whole("data.longest") or known.whole("data.tokens_longest") or 0
     if longest and not known.yes("training.packing"):
@@ -424,7 +429,7 @@ def _main_memory(setup: Setup, known: Known) -> Told:
     if known.text("zero.offload_optimizer") != "cpu" or setup.method != "full" or setup.optimizer not in ("adamw", ""):
         return
     nodes = known.whole("training.nodes") or known.whole("deploy.nodes") or 0
-    world, local = known.whole("tuning.world") or known.whole("training.processes") or 0, known.whole("gpu.count") or 0
+    world, local = _world(known), known.whole("gpu.count") or 0
     machines = max(nodes, -(-world // local) if world and local else 1, 1)
     needed = 12 * setup.model.parameters // machines
     if known.text("zero.offload_param") == "cpu":

@@ -272,11 +272,8 @@ def _data(values: _Values) -> str:
     return ", ".join(told or (_told(values, "data.file.0.path", "no examples in {}") if empty else []))
 
 
-def _fit(values: _Values) -> str:
-    return ""
-
-
-def _run(values: _Values) -> str:
+def _nothing(values: _Values) -> str:
+    """The area has findings, and no state of its own to sum up."""
     return ""
 
 
@@ -302,6 +299,6 @@ _SUMMARIES: Mapping[str, Callable[[_Values], str]] = {
     "launch": _launch,
     "training": _training,
     "data": _data,
-    "fit": _fit,
-    "run": _run,
+    "fit": _nothing,
+    "run": _nothing,
 }

@@ -46,7 +46,6 @@ def facts_of(found: Sequence[Stack], failed: Sequence[Failed], seconds: float, c
         first = odd[0]
         told |= {
             "run.hang.odd_ranks": _listed([rank for group in odd for rank in group.ranks]),
-            "run.hang.odd_count": sum(len(group.ranks) for group in odd),
             "run.hang.odd_kind": first.kind or "its own code",
             "run.hang.odd_where": first.place,
             "run.hang.waiting_ranks": _listed(main.ranks),

@@ -19,10 +19,6 @@ SHELL = 128
 """What a shell adds to the number of the signal that ended a command."""
 OVER_BY_TIME = 124
 """Our exit code where we ended a command that hung, as `timeout` has it."""
-LAST_SECONDS = 120.0
-"""So near its end a job is stopped because its time is over."""
-LEAST_PERCENT = 12
-"""Below so much of the memory left it counts as short: earlyoom acts at 10%."""
 TIDY_SECONDS = 60.0
 """How long a command may take to end after Ctrl-C."""
 NEARLY_FULL = 1 << 20
@@ -48,7 +44,7 @@ def facts(seen: Followed, command: Sequence[str], environ: Mapping[str, str]) ->
     made = {
         name: value
         for part in (
-            _command(command, environ),
+            [("run.program", os.path.basename(command[0]) if command else "")],
             _end(seen),
             _killed(seen),
             _stopped(seen, environ),
@@ -68,22 +64,6 @@ def facts(seen: Followed, command: Sequence[str], environ: Mapping[str, str]) ->
 _Told = Iterator[tuple[str, str | int | float | bool]]
 
 
-def _command(command: Sequence[str], environ: Mapping[str, str]) -> _Told:
-    yield "run.program", os.path.basename(command[0]) if command else ""
-    yield "run.scheduler", scheduler(environ)
-
-
-def scheduler(environ: Mapping[str, str]) -> str:
-    """What started the job, as its variables tell: slurm, kubernetes, lsf, pbs or none."""
-    signs = (
-        ("SLURM_JOB_ID", "slurm"),
-        ("KUBERNETES_SERVICE_HOST", "kubernetes"),
-        ("LSB_JOBID", "lsf"),
-        ("PBS_JOBID", "pbs"),
-    )
-    return next((name for variable, name in signs if environ.get(variable)), "none")
-
-
 def _end(seen: Followed) -> _Told:
     yield "run.seconds", round(seen.seconds, 1)
     yield "run.ended_by_us", seen.ended_by_us
@@ -96,15 +76,8 @@ def _end(seen: Followed) -> _Told:
     yield "run.exit_code", exit_code(seen)
     if os.WIFSIGNALED(seen.status):
         yield "run.signal", name_of(os.WTERMSIG(seen.status))
-    else:
-        code = os.WEXITSTATUS(seen.status)
-        if SHELL < code <= SHELL + 64 and not seen.ended_by_us:
-            yield "run.inner_signal", name_of(code - SHELL)
-    killed = next((one for one in _by_signal(seen) if not one.main), None)
-    if killed is not None and not seen.ended_by_us:
-        yield "run.killed.signal", _signal(killed)
-        yield "run.killed.process", killed.name
-        yield "run.killed.is_rank", bool(killed.rank)
+    elif _inner_signal(seen.status) and not seen.ended_by_us:
+        yield "run.inner_signal", _inner_signal(seen.status)
 
 
 def _killed(seen: Followed) -> _Told:
@@ -123,13 +96,17 @@ def _killed(seen: Followed) -> _Told:
     if os.WIFSIGNALED(seen.status):
         yield "run.killed_signal", name_of(os.WTERMSIG(seen.status))
         return
-    code = os.WEXITSTATUS(seen.status)
-    if SHELL < code <= SHELL + 64:
-        signal = name_of(code - SHELL)
-        inside = next((one for one in _by_signal(seen) if _signal(one) == signal), None)
-        if inside is not None:
-            yield "run.killed_signal", signal
-            yield "run.killed_process", f"{inside.name} (process {inside.pid})"
+    signal = _inner_signal(seen.status)
+    inside = next((one for one in _by_signal(seen) if _signal(one) == signal), None)
+    if inside is not None:
+        yield "run.killed_signal", signal
+        yield "run.killed_process", f"{inside.name} (process {inside.pid})"
+
+
+def _inner_signal(status: int) -> str:
+    """The signal that an exit code above 128 stands for; empty for another one."""
+    number = os.WEXITSTATUS(status) - SHELL
+    return name_of(number) if 0 < number <= 64 else ""
 
 
 def _by_signal(seen: Followed) -> list[Ended]:
@@ -158,7 +135,6 @@ def _stopped(seen: Followed, environ: Mapping[str, str]) -> _Told:
     left = _seconds_left(environ)
     if left is not None:
         yield "run.scheduler_seconds_left", left
-        yield "run.time_is_over", left <= LAST_SECONDS
 
 
 def _sender(passed: Passed, environ: Mapping[str, str]) -> str:
@@ -227,19 +203,16 @@ def _memory(curve: Curve) -> _Told:
         yield "run.memory.peak", curve.peak
     if curve.available_least >= 0:
         yield "run.memory.available_least", curve.available_least
-        total = curve.last.total if curve.last is not None else 0
-        if total > 0:
-            yield "run.memory.available_least_percent", round(100 * curve.available_least / total, 1)
     if curve.limit >= 0:
         yield "run.memory.limit", curve.limit
         yield "run.memory.limit_used", curve.used_most
-        if curve.limit:
-            yield "run.memory.limit_percent", round(100 * curve.used_most / curve.limit, 1)
+    left = _left_least(curve)
+    if left is not None:
+        yield "run.memory.left_least_percent", left
     if curve.kills >= 0:
         yield "run.memory.kills", curve.kills
     if curve.hits >= 0:
         yield "run.memory.limit_hits", curve.hits
-    yield "run.memory.tight", _is_tight(curve)
     rise = curve.rise()
     yield "run.memory.creeps", rise is not None
     if rise is not None:
@@ -250,11 +223,15 @@ def _memory(curve: Curve) -> _Told:
             yield "run.memory.hours_left", round(room / rise.per_hour, 1)
 
 
-def _is_tight(curve: Curve) -> bool:
-    """Whether memory ran so short that a service such as earlyoom or systemd-oomd would have killed."""
+def _left_least(curve: Curve) -> float | None:
+    """The least share of memory that was left, of the machine's or of the limit's, in percent; None if neither is known."""
     total = curve.last.total if curve.last is not None else -1
-    machine = 0 <= curve.available_least * 100 < total * LEAST_PERCENT
-    return machine or (curve.limit > 0 and curve.used_most * 100 > curve.limit * (100 - LEAST_PERCENT))
+    known = [
+        round(100 * left / whole, 1)
+        for left, whole in ((curve.available_least, total), (curve.free_least, curve.limit))
+        if left >= 0 and whole > 0
+    ]
+    return min(known, default=None)
 
 
 def _room_left(curve: Curve) -> int:
@@ -311,7 +288,8 @@ def _kernel(seen: Followed, told: _KernelTold) -> _Told:
     yield "run.kernel.other_kills", len(kills) - len(ours)
     if ours:
         yield "run.kernel.killed", ours[0].process
-        yield "run.kernel.killed_memory", ours[0].memory
+        if ours[0].memory is not None:
+            yield "run.kernel.killed_memory", ours[0].memory
     yield "run.xids", len(faults)
     for fault in faults[:1]:
         about = kernel.xid(fault.code)

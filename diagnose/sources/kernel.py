@@ -137,22 +137,20 @@ def newest(root: str = "/") -> float | None:
 
 
 class Kill(Struct, frozen=True):
-    """The out-of-memory killer ended a process: its number as the machine counts, and what the log tells of it."""
+    """The out-of-memory killer ended a process: its number as the machine counts, whose memory ran out (cgroup, machine), and
+    what the process had of it in bytes; None if the log does not tell."""
 
     pid: int
     process: str
     scope: str
-    memory: int
-    cgroup: str
+    memory: int | None
 
 
 class Fault(Struct, frozen=True):
-    """The NVIDIA driver reported a fault: its code, GPU, and the process it names (pid 0: none)."""
+    """The NVIDIA driver reported a fault: its code, and the GPU."""
 
     code: str
     gpu: str
-    pid: int
-    process: str
 
 
 def since(time: float, root: str = "/") -> tuple[list[Kill], list[Fault]] | None:
@@ -162,22 +160,25 @@ def since(time: float, root: str = "/") -> tuple[list[Kill], list[Fault]] | None
         return None
     kills: list[Kill] = []
     faults: list[Fault] = []
-    group: dict[str, str] = {}
     for record in records:
         if record.time <= time or not _QUICK.search(record.text):
             continue
-        constraint, kill, fault = (pattern.search(record.text) for pattern in (_CONSTRAINT, _KILL, _XID))
-        if constraint:
-            group[constraint["pid"]] = constraint["cgroup"] or ""
-        elif kill:
-            memory = sum(int(size) * 1024 for size in _RESIDENT.findall(record.text))
-            scope = "cgroup" if kill["scope"].startswith("Memory cgroup") else "machine"
-            kills.append(Kill(int(kill["pid"]), kill["process"], scope, memory, group.get(kill["pid"], "")))
+        kill, fault = _kill(record.text), _XID.search(record.text)
+        if kill is not None:
+            kills.append(kill)
         elif fault:
-            pid = fault["pid"] or ""
-            name = (fault["name"] or "").strip("'")
-            faults.append(Fault(str(int(fault["code"])), fault["gpu"], int(pid) if pid.isdigit() else 0, name))
+            faults.append(Fault(str(int(fault["code"])), fault["gpu"]))
     return kills[-100:], faults[-100:]
+
+
+def _kill(text: str) -> Kill | None:
+    """What a message tells of a process that the killer ended; None if it tells of none."""
+    found = _KILL.search(text)
+    if found is None:
+        return None
+    resident = [int(size) * 1024 for size in _RESIDENT.findall(text)]
+    scope = "cgroup" if found["scope"].startswith("Memory cgroup") else "machine"
+    return Kill(int(found["pid"]), found["process"], scope, sum(resident) if resident else None)
 
 
 class _Findings:
@@ -186,7 +187,7 @@ class _Findings:
     def __init__(self) -> None:
         self._kinds: dict[str, _Seen] = {}
         self._xids: dict[str, _Seen] = {}
-        self._constraints: dict[str, re.Match[str]] = {}
+        self._constraints: dict[int, re.Match[str]] = {}
         self._nfs_over: dict[str, float] = {}
         self._loaded = -1.0
         self._recovery: tuple[str, float] | None = None
@@ -216,19 +217,15 @@ class _Findings:
     def _take_kill(self, record: Record) -> bool:
         constraint = _CONSTRAINT.search(record.text)
         if constraint:
-            self._constraints = {constraint["pid"]: constraint}
+            self._constraints = {int(constraint["pid"]): constraint}
             return True
-        kill = _KILL.search(record.text)
+        kill = _kill(record.text)
         if kill is None:
             return False
-        told: dict[str, str | int] = {
-            "process": kill["process"],
-            "scope": "cgroup" if kill["scope"].startswith("Memory cgroup") else "machine",
-        }
-        resident = [int(size) * 1024 for size in _RESIDENT.findall(record.text)]
-        if resident:
-            told["memory"] = sum(resident)
-        constraint = self._constraints.get(kill["pid"])
+        told: dict[str, str | int] = {"process": kill.process, "scope": kill.scope}
+        if kill.memory is not None:
+            told["memory"] = kill.memory
+        constraint = self._constraints.get(kill.pid)
         if constraint is not None and constraint["cgroup"]:
             told["cgroup"] = constraint["cgroup"]
         _note(self._kinds.setdefault("oom_kill", _new()), record, told)

@@ -151,6 +151,20 @@ def test_whose_memory_ran_out(sample: dict[str, int], expected: str) -> None:
     assert told(with_memory(**sample))["run.memory.killed_by"] == expected
 
 
+@pytest.mark.parametrize(
+    ("sample", "percent"),
+    [
+        ({"available": 8 * GIB, "total": 64 * GIB}, 12.5),
+        ({"available": 60 * GIB, "total": 64 * GIB, "limit": 4 * GIB, "used": 3 * GIB, "free": GIB}, 25.0),
+        ({"available": GIB, "total": 64 * GIB, "limit": 4 * GIB, "used": GIB, "free": 3 * GIB}, 1.6),
+        ({}, None),
+    ],
+)
+def test_how_short_memory_ran_is_told(sample: dict[str, int], percent: float | None) -> None:
+    """Of the machine or of the limit, whichever had less left; nothing where neither is known."""
+    assert told(with_memory(**sample)).get("run.memory.left_least_percent") == percent
+
+
 def test_unknown_counters_leave_it_unknown() -> None:
     """Neither a counter nor a log: nobody says that it was not memory."""
     assert "run.memory.killed_by" not in told(with_memory())
@@ -158,7 +172,7 @@ def test_unknown_counters_leave_it_unknown() -> None:
 
 def test_the_kernels_log_says_whose(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pid is one of ours, its scope the machine's; another program's kill is not ours."""
-    kills = [Kill(999, "firefox", "machine", GIB, ""), Kill(9, "python3", "machine", 60 * GIB, "")]
+    kills = [Kill(999, "firefox", "machine", GIB), Kill(9, "python3", "machine", 60 * GIB)]
     monkeypatch.setattr(outcome.kernel, "since", lambda time: (kills, []))
     run = with_memory()
     run.kernel_mark = 5.0
@@ -171,7 +185,7 @@ def test_the_kernels_log_says_whose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_kill_of_another_program_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser of a colleague."""
-    monkeypatch.setattr(outcome.kernel, "since", lambda time: ([Kill(999, "firefox", "machine", GIB, "")], []))
+    monkeypatch.setattr(outcome.kernel, "since", lambda time: ([Kill(999, "firefox", "machine", GIB)], []))
     run = with_memory(kills=0, hits=0)
     run.kernel_mark = 5.0
 
@@ -180,7 +194,7 @@ def test_the_kill_of_another_program_is_not_ours(monkeypatch: pytest.MonkeyPatch
 
 def test_faults_of_gpus_meanwhile_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the meaning that the catalogue has."""
-    monkeypatch.setattr(outcome.kernel, "since", lambda time: ([], [Fault("79", "0000:3b:00", 0, "")]))
+    monkeypatch.setattr(outcome.kernel, "since", lambda time: ([], [Fault("79", "0000:3b:00")]))
     found = told(seen(code(1), kernel_mark=5.0))
 
     assert (found["run.xids"], found["run.xid.code"], found["run.xid.gpu"]) == (1, 79, "0000:3b:00")
@@ -195,15 +209,15 @@ def test_who_stopped_it_is_told() -> None:
     assert found["run.stopped.signal"] == "SIGTERM"
     assert found["run.stopped.by"] == "slurmstepd"
     assert found["run.stopped.took"] == 10.0
-    assert found["run.time_is_over"] is False
+    assert 3500 < found["run.scheduler_seconds_left"] <= 3600
 
 
 def test_a_time_that_is_over_is_told() -> None:
     """By Slurm's own variable."""
     environ = {"SLURM_JOB_ID": "5", "SLURM_JOB_END_TIME": str(int(time.time()) - 5)}
 
-    assert told(seen(15), environ)["run.time_is_over"] is True
-    assert "run.time_is_over" not in told(seen(15), {"SLURM_JOB_END_TIME": "Unknown"})
+    assert told(seen(15), environ)["run.scheduler_seconds_left"] <= -5
+    assert "run.scheduler_seconds_left" not in told(seen(15), {"SLURM_JOB_END_TIME": "Unknown"})
 
 
 def test_full_places_are_told() -> None:

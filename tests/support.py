@@ -14,11 +14,13 @@ import yaml
 
 from diagnose.causes import diagnose
 from diagnose.collect import case_of_text
+from diagnose.derive.known import by_name
 from diagnose.errors import Mistake
 from diagnose.match import match
 from diagnose.model import Case, Diagnosis, Fact, Finding
 from diagnose.rules import RuleFile, bundled_taxonomy, read_rules, survey_rules
 from diagnose.ruleset import RuleSet, compile_rules
+from diagnose.sources import training
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT.parent / "shared" / "corpus" / "training_configs"
@@ -71,6 +73,12 @@ def survey(path: Path, *rules: dict[str, Any]) -> tuple[list[RuleFile], list[Mis
 def facts_of(values: dict[str, Any]) -> tuple[Fact, ...]:
     """Facts as a source would give them."""
     return tuple(Fact(name, value, "test", 1) for name, value in values.items())
+
+
+def facts_of_files(folder: Path, *names: str) -> tuple[Fact, ...]:
+    """The facts that configurations of a training in a folder tell; of several with one name the first."""
+    readings = training.read(names, {}, str(folder))
+    return tuple(by_name(one for one in readings if isinstance(one, Fact)).values())
 
 
 def case_of(rules: RuleSet, text: str, **facts: Any) -> Case:

@@ -12,8 +12,7 @@ from diagnose.collect import completed
 from diagnose.derive import fit, sharding
 from diagnose.facts import describe
 from diagnose.model import Case
-from tests.support import CORPUS, facts_of
-from tests.trainings.judging import read
+from tests.support import CORPUS, facts_of, facts_of_files
 
 ZERO = {"zero.file": "ds.json", "zero.block": True, "zero.stage": 2, "zero.batch": "auto", "zero.clipping": "auto"}
 TRAINER = {"training.framework": "trainer"}
@@ -315,7 +314,7 @@ def test_published_configurations_have_no_fault() -> None:
     """Configurations of accelerate, DeepSpeed, LLaMA-Factory and Axolotl, each by itself, are not at odds with themselves."""
     told_of = 0
     for path in sorted(CORPUS.glob("*/*")):
-        found = completed(Case(read(path.parent, path.name), machine=True)).facts
+        found = completed(Case(facts_of_files(path.parent, path.name), machine=True)).facts
         ours = {fact.name for fact in found if fact.name.startswith(("zero.", "fsdp.", "accelerate."))}
         told_of += bool(ours)
         assert not {name for name in ours if name.endswith(_FAULTS)}, path.name

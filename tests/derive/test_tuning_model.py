@@ -20,8 +20,7 @@ from diagnose.match import match
 from diagnose.model import Case, Fact
 from diagnose.ruleset import RuleSet
 from diagnose.sources import checkpoint, tokenizer
-from tests.support import CORPUS, ROOT, facts_of
-from tests.trainings.judging import read
+from tests.support import CORPUS, ROOT, facts_of, facts_of_files
 
 FOLDERS = ROOT / "tests" / "models" / "folders"
 LORA = {"training.framework": "trl", "training.method": "lora", "training.task": "sft"}
@@ -244,7 +243,7 @@ def findings(folder: str, text: str, where: Path) -> dict[str, str]:
     model = str(FOLDERS / folder)
     of_model = (*checkpoint.read(model, {}, "/"), *tokenizer.read(model, {}, "/"))
     facts = by_name(
-        (*facts_of(VERSIONS), *read(where, "train.yaml"), *(one for one in of_model if isinstance(one, Fact)))
+        (*facts_of(VERSIONS), *facts_of_files(where, "train.yaml"), *(one for one in of_model if isinstance(one, Fact)))
     )
     case = completed(Case(tuple(facts.values()), (), (), machine=True))
     own = {path.stem for path in (ROOT / "rules" / "training-model").glob("*.yaml")}
@@ -301,7 +300,7 @@ def test_published_configurations_name_modules_that_their_models_have() -> None:
     )
     wrong, compared = [], 0
     for file in sorted(CORPUS.rglob("*.y*ml")):
-        facts = by_name(read(file.parent, file.name))
+        facts = by_name(facts_of_files(file.parent, file.name))
         name = str(facts["training.model"].value).lower() if "training.model" in facts else ""
         kind = next((kind for pattern, kind in types if re.search(pattern, name)), "")
         if kind:

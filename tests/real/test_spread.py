@@ -15,8 +15,8 @@ from diagnose.collect import completed
 from diagnose.derive.known import by_name
 from diagnose.match import match
 from diagnose.model import Case, Fact
+from tests.support import facts_of_files
 from tests.test_bundled_rules import RULES
-from tests.trainings.judging import read
 
 pytestmark = pytest.mark.real
 
@@ -176,7 +176,7 @@ def errors(request: dict[str, Any], folder: Path) -> set[str]:
     for name, content in request["files"].items():
         (folder / name).write_text(content)
     named = [name for name in ("train.json", "acc.yaml") if name in request["files"]] or ["ds.json"]
-    facts = by_name(read(folder, *named))
+    facts = by_name(facts_of_files(folder, *named))
     if request["class"].startswith("trl"):
         facts["training.framework"] = Fact("training.framework", "trl", "train.json", 1)
     found = match(RULES, completed(Case(tuple(facts.values()), machine=True)))

@@ -10,23 +10,16 @@ from diagnose.causes import diagnose
 from diagnose.collect import completed
 from diagnose.derive.known import by_name
 from diagnose.match import match
-from diagnose.model import Case, Diagnosis, Fact
-from diagnose.sources import training
-from tests.support import facts_of
+from diagnose.model import Case, Diagnosis
+from tests.support import facts_of, facts_of_files
 from tests.test_bundled_rules import RULES
 
 
 def case_of(folder: Path, name: str, text: str, facts: Mapping[str, Any] = {}) -> Case:
     """What `check --config NAME --no-machine` would collect in a folder, where `facts` are known besides."""
     (folder / name).write_text(text, encoding="utf-8")
-    found = by_name((*read(folder, name), *facts_of(dict(facts))))
+    found = by_name((*facts_of_files(folder, name), *facts_of(dict(facts))))
     return completed(Case(tuple(found.values()), machine=True))
-
-
-def read(folder: Path, *names: str) -> tuple[Fact, ...]:
-    """The facts that configurations in a folder tell; of several with one name the first."""
-    readings = training.read(names, {}, str(folder))
-    return tuple(by_name(one for one in readings if isinstance(one, Fact)).values())
 
 
 def diagnosis_of(case: Case) -> Diagnosis:

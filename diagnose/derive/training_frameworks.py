@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from diagnose import places
-from diagnose.derive.known import ORIGIN
+from diagnose.derive.known import ORIGIN, by_name
 from diagnose.model import Fact
 
 FILE = "llamafactory_templates.json"
@@ -22,7 +22,7 @@ FREE = ("empty", "default", "alpaca", "vicuna", "fewshot")
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
     """The facts that follow; none where something needed is not known."""
-    known = {fact.name: fact.value for fact in reversed(facts)}
+    known = {name: fact.value for name, fact in by_name(facts).items()}
     return (*_templates(known), *_components(facts, known), *_early_stopping(known))
 
 
@@ -93,7 +93,7 @@ def _early_stopping(known: dict[str, Any]) -> Iterator[Fact]:
     patience = known.get("training.early_stopping")
     if known.get("training.framework") != "axolotl" or not patience:
         return
-    if isinstance(evaluated, (int, float)) and isinstance(saved, (int, float)) and evaluated > 0 and saved > 0:
-        rest = saved % evaluated
-        if rest != 0:
-            yield Fact("training.axolotl.saves_between_evaluations", "true", ORIGIN)
+    if not (isinstance(evaluated, (int, float)) and isinstance(saved, (int, float)) and evaluated > 0 and saved > 0):
+        return
+    if saved % evaluated:
+        yield Fact("training.axolotl.saves_between_evaluations", True, ORIGIN)

@@ -161,7 +161,7 @@ TRAINING: tuple[FactKind, ...] = (
         ("training.llamafactory.v1.*", "text", "a setting of the new form (USE_V1), dots as underscores; nameless: the first plugin without a name"),
         ("training.llamafactory.template_nearest", "text", "the template of LLaMA-Factory's with the most similar name, where it has none of this name"),
         ("training.llamafactory.template_of_model", "text", "the template that LLaMA-Factory's list of models has for the model, where another one is named"),
-        ("training.axolotl.saves_between_evaluations", "text", "true where save_steps is no multiple of eval_steps, and early stopping is asked for"),
+        ("training.axolotl.saves_between_evaluations", "flag", "whether save_steps is no multiple of eval_steps where early stopping is asked for"),
         ("training.torchtune.*", "text", "a setting of a torchtune configuration, dots as underscores: optimizer_in_bwd, model__component_"),
         ("training.torchtune.component.*.name", "text", "a value of _component_: the dotted name of what is built"),
         ("training.torchtune.component.*.unknown", "flag", "whether torchtune 0.6.1 has no such name"),

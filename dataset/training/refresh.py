@@ -26,7 +26,8 @@ FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "engines")]
 
 import history  # noqa: E402
-from read_frameworks import PACKAGES, PREFIXES, Package  # noqa: E402
+from read_accelerate import PREFIXES  # noqa: E402
+from read_frameworks import PACKAGES, Package  # noqa: E402
 from schemas import Field, Schema  # noqa: E402
 from source_tree import Tree  # noqa: E402
 

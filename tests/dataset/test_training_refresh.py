@@ -14,7 +14,20 @@ import pytest
 from tests.support import ROOT
 
 FOLDERS = (ROOT / "dataset" / "training", ROOT / "dataset" / "engines")
-NAMES = ("source_tree", "parsers", "history", "read_vllm", "read_sglang", "read_others", "schemas", "read_frameworks")
+NAMES = (
+    "source_tree",
+    "parsers",
+    "history",
+    "read_vllm",
+    "read_sglang",
+    "read_others",
+    "schemas",
+    "read_code",
+    "read_accelerate",
+    "read_axolotl",
+    "read_deepspeed",
+    "read_frameworks",
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +145,7 @@ class Model(BaseModel):
         return value
     @field_validator("plain")
     @classmethod
+    @field_validator("max_packed", mode="before")
     def refuse(cls, value):
         if value:
             raise ValueError("`plain` is deprecated")
@@ -265,6 +279,50 @@ def test_releases_become_spans(read: dict[str, ModuleType]) -> None:
     assert keys["c"] == {"in": "1.1:", "type": "text", "choices": {"x": "", "y": "1.2:"}}
     assert table["classes"]["A"]["unknown"] == {"refuses": ":1.1", "ignores": "1.2:"}
     assert json.loads(read["refresh"].text_of(table)) == table
+
+
+AXOLOTL = {
+    "axolotl/utils/schemas/config.py": """
+from pydantic import BaseModel
+from .parts import LoraConfig, DeprecatedParameters
+class AxolotlInputConfig(LoraConfig, DeprecatedParameters):
+    base_model: str
+    inner: LoraConfig | None = None
+    def check(cls, data):
+        return data.get("read_by_a_validator")
+""",
+    "axolotl/utils/schemas/parts.py": """
+from pydantic import BaseModel
+class LoraConfig(BaseModel):
+    lora_r: int | None = None
+class DeprecatedParameters(BaseModel):
+    max_packed: int | None = None
+    noisy: bool | None = None
+    @field_validator("max_packed", mode="before")
+    def refuse(cls, value):
+        raise DeprecationWarning("`max_packed` is gone, use `pack_length` instead")
+    @field_validator("noisy")
+    def warn(cls, value):
+        LOG.warning("noisy is deprecated")
+""",
+    "axolotl/integrations/kernels/args.py": """
+from pydantic import BaseModel
+class KernelArgs(BaseModel):
+    use_kernels: bool | None = None
+""",
+    "axolotl/train.py": "def train(cfg):\n    return cfg.read_by_code\n",
+}
+
+
+def test_axolotls_keys_are_those_of_its_models_plugins_and_code(read: dict[str, ModuleType]) -> None:
+    """Old ones are refused where their validator raises, with what it tells to use; others are warned of."""
+    found = read["read_axolotl"].axolotl(read["source_tree"].Tree(AXOLOTL))
+    fields = found["axolotl"].fields
+    assert {"base_model", "lora_r", "read_by_a_validator", "use_kernels", "read_by_code"} <= set(fields)
+    assert fields["read_by_code"].loose
+    old = {key: (field.refused, field.instead) for key, field in fields.items() if field.deprecated}
+    assert old == {"max_packed": (True, "pack_length"), "noisy": (False, "")}
+    assert set(found["LoraConfig"].fields) == {"lora_r"}
 
 
 def test_check_says_what_would_change_and_writes_nothing(

@@ -60,18 +60,14 @@ def facts_of(found: Sequence[Stack], failed: Sequence[Failed], seconds: float, c
 
 def standing(found: Sequence[Stack]) -> list[Standing]:
     """Ranks by the place where they stand, the largest group first."""
-    groups: dict[tuple[str, ...], list[Stack]] = {}
-    for one in found:
-        groups.setdefault(stacks.shape(one.frames), []).append(one)
-    made = [
+    return [
         Standing(
-            tuple(sorted((one.rank for one in group), key=lambda rank: (len(rank), rank))),
+            tuple(sorted((one.rank for one in group), key=_number)),
             stacks.kind_of(group[0].frames),
             stacks.place_of(group[0].frames),
         )
-        for group in groups.values()
+        for group in stacks.alike(found)
     ]
-    return sorted(made, key=lambda group: -len(group.ranks))
 
 
 def _most(groups: Sequence[Standing]) -> Standing:
@@ -87,4 +83,9 @@ def _tells(one: Stack) -> bool:
 
 
 def _listed(ranks: Sequence[str]) -> str:
-    return ", ".join(sorted(ranks, key=lambda rank: (len(rank), rank))[:32])
+    return ", ".join(sorted(ranks, key=_number)[:32])
+
+
+def _number(rank: str) -> tuple[int, str]:
+    """Sorts ranks as numbers: 2 before 10."""
+    return len(rank), rank

@@ -26,12 +26,10 @@ class Line:
 
 
 class Kept:
-    """Takes output as it comes. `bytes` and `lines` count all of it, `lost` whether a file had to be given up."""
+    """Takes output as it comes. `size` counts what was to be kept of it, `lost` says whether a file had to be given up."""
 
     def __init__(self, head: int = HEAD, tail: int = TAIL) -> None:
         self._head, self._tail = head, tail
-        self.bytes = 0
-        self.lines = 0
         self.size = 0
         self.lost = False
         self._file = _nameless_file()
@@ -39,12 +37,10 @@ class Kept:
 
     def take(self, data: bytes, line: Line) -> None:
         """Keep what came of a stream; `line` is what has come of its last line."""
-        self.bytes += len(data)
         whole = line.text + data
         end = whole.rfind(b"\n") + 1
         if end:
             self._keep(without_overwritten(whole[:end]))
-            self.lines += whole.count(b"\n", 0, end)
         rest = whole[end:]
         if b"\r" in rest:
             rest = _last_state(rest)
@@ -57,7 +53,6 @@ class Kept:
         """A stream has ended: its last line too."""
         if line.text:
             self._keep(_last_state(line.text).rstrip(b"\r") + b"\n")
-            self.lines += 1
             line.text = b""
 
     def text(self) -> bytes:

@@ -36,6 +36,11 @@ class Frame(Struct, frozen=True):
     function: str
     line: int
 
+    @property
+    def bare(self) -> str:
+        """The name of the function alone: py-spy puts the class before a method, where it can tell it."""
+        return self.function.rpartition(".")[2]
+
 
 class Stack(Struct, frozen=True):
     """Where a process stands: the stack of its main thread, and those of its other threads."""
@@ -159,23 +164,24 @@ def allowed() -> str:
 
 # -- what a stack waits for ---------------------------------------------------------------------------------------------
 
-KINDS: tuple[tuple[str, str, str], ...] = (
-    ("rendezvous", r"torch/distributed/(?:rendezvous\.py|elastic/rendezvous/)|distributed_c10d\.py:(?:init_process_group|_store_based_barrier|new_group|_new_process_group_helper)", "waits for the other ranks to join"),
-    ("checkpoint", r"torch/serialization\.py:_?(?:legacy_)?save|safetensors/(?:torch|numpy)\.py:save|torch/distributed/checkpoint/(?:filesystem|state_dict_saver)", "writes a checkpoint"),
-    ("collective", r"torch/distributed/(?:distributed_c10d|_functional_collectives|utils|_composable/.*|fsdp/.*)\.py:|torch/nn/parallel/distributed\.py:_(?:sync|distributed_broadcast|ddp_init|build_params)|deepspeed/comm/(?:comm|torch)\.py:|horovod/", "is in a collective operation"),
-    ("backward", r"torch/autograd/graph\.py:_engine_run_backward", "is in the backward pass, which sums gradients over the ranks"),
-    ("data loading", r"torch/utils/data/(?:dataloader\.py:(?:_next_data|_get_data|_try_get_data|__next__|_shutdown_workers)|_utils/(?:fetch|worker|pin_memory)\.py)", "waits for its data loader"),
-    ("file lock", r"/filelock/|torch/utils/file_baton\.py:wait|/fasteners/|/portalocker/|huggingface_hub/utils/_fixes\.py:WeakFileLock", "waits for a lock file"),
-    ("download", r"huggingface_hub/(?:file_download|_snapshot_download|utils/_xet)|/(?:requests|urllib3|httpx|httpcore|aiohttp)/|/http/client\.py|/ssl\.py:|/socket\.py:", "waits for the network"),
-    ("an answer at the terminal", r"/getpass\.py:|click/termui\.py:(?:prompt|visible_prompt_func|confirm)|wandb/.*prompt", "waits for somebody to type"),
-    ("compilation", r"torch/(?:_inductor|_dynamo|_functorch)/|triton/(?:compiler|backends|runtime/build)|torch/utils/cpp_extension\.py:", "compiles"),
-    ("the GPU", r"torch/cuda/(?:__init__|streams)\.py:(?:synchronize|wait)", "waits for the GPU"),
-    ("optimizer", r"torch/optim/.*:(?:step|_single_tensor|_multi_tensor|_fused)|bitsandbytes/optim/", "is in the optimizer's step"),
-    ("its processes", r"torch/distributed/elastic/|/subprocess\.py:(?:wait|_wait|_try_wait|communicate)|multiprocessing/(?:popen_\w+|process)\.py:(?:wait|poll|join)|deepspeed/launcher/", "waits for its processes"),
+KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (name, re.compile(pattern))
+    for name, pattern in (
+        ("rendezvous", r"torch/distributed/(?:rendezvous\.py|elastic/rendezvous/)|distributed_c10d\.py:(?:init_process_group|_store_based_barrier|new_group|_new_process_group_helper)"),
+        ("checkpoint", r"torch/serialization\.py:_?(?:legacy_)?save|safetensors/(?:torch|numpy)\.py:save|torch/distributed/checkpoint/(?:filesystem|state_dict_saver)"),
+        ("collective", r"torch/distributed/(?:distributed_c10d|_functional_collectives|utils|_composable/.*|fsdp/.*)\.py:|torch/nn/parallel/distributed\.py:_(?:sync|distributed_broadcast|ddp_init|build_params)|deepspeed/comm/(?:comm|torch)\.py:|horovod/"),
+        ("backward", r"torch/autograd/graph\.py:_engine_run_backward"),
+        ("data loading", r"torch/utils/data/(?:dataloader\.py:(?:_next_data|_get_data|_try_get_data|__next__|_shutdown_workers)|_utils/(?:fetch|worker|pin_memory)\.py)"),
+        ("file lock", r"/filelock/|torch/utils/file_baton\.py:wait|/fasteners/|/portalocker/|huggingface_hub/utils/_fixes\.py:WeakFileLock"),
+        ("download", r"huggingface_hub/(?:file_download|_snapshot_download|utils/_xet)|/(?:requests|urllib3|httpx|httpcore|aiohttp)/|/http/client\.py|/ssl\.py:|/socket\.py:"),
+        ("an answer at the terminal", r"/getpass\.py:|click/termui\.py:(?:prompt|visible_prompt_func|confirm)|wandb/.*prompt"),
+        ("compilation", r"torch/(?:_inductor|_dynamo|_functorch)/|triton/(?:compiler|backends|runtime/build)|torch/utils/cpp_extension\.py:"),
+        ("the GPU", r"torch/cuda/(?:__init__|streams)\.py:(?:synchronize|wait)"),
+        ("optimizer", r"torch/optim/.*:(?:step|_single_tensor|_multi_tensor|_fused)|bitsandbytes/optim/"),
+        ("its processes", r"torch/distributed/elastic/|/subprocess\.py:(?:wait|_wait|_try_wait|communicate)|multiprocessing/(?:popen_\w+|process)\.py:(?:wait|poll|join)|deepspeed/launcher/"),
+    )
 )  # fmt: skip
-"""What a process can wait for: its name, the frames that show it, and in words."""
-_COMPILED = tuple((name, re.compile(pattern)) for name, pattern, _ in KINDS)
-WORDS: Mapping[str, str] = {name: words for name, _, words in KINDS}
+"""What a process can wait for: its name, and the frames that show it."""
 _SUPPORT = re.compile(
     r"/python3?[\d.]*/(?!site-packages|dist-packages)|/lib/python[\d.]+/(?!site-packages|dist-packages)"
     r"|/(?:site|dist)-packages/(?:torch|deepspeed|accelerate|huggingface_hub|requests|urllib3|httpx|httpcore|anyio|filelock|"
@@ -187,8 +193,8 @@ _FETCH = re.compile(r"torch/utils/data/_utils/(?:fetch|worker)\.py")
 def kind_of(frames: Sequence[Frame]) -> str:
     """What a stack waits for, by its inner frames as far as they belong to libraries; empty for code of the user's own."""
     for frame in frames:
-        named = f"{frame.file}:{frame.function.rpartition('.')[2]}"  # py-spy puts the class before a method
-        found = next((name for name, pattern in _COMPILED if pattern.search(named)), "")
+        named = f"{frame.file}:{frame.bare}"
+        found = next((name for name, pattern in KINDS if pattern.search(named)), "")
         if found:
             return found
         if not _SUPPORT.search(frame.file):
@@ -198,13 +204,12 @@ def kind_of(frames: Sequence[Frame]) -> str:
 
 def is_idle_worker(frames: Sequence[Frame]) -> bool:
     """Whether this is a worker of a data loader that has nothing to do."""
-    in_worker = any(frame.function == "_worker_loop" for frame in frames)
-    return in_worker and not any(frame.function == "fetch" for frame in frames)
+    return is_worker(frames) and not any(frame.bare == "fetch" for frame in frames)
 
 
 def is_worker(frames: Sequence[Frame]) -> bool:
     """Whether this is a worker of a data loader."""
-    return any(frame.function == "_worker_loop" for frame in frames)
+    return any(frame.bare == "_worker_loop" for frame in frames)
 
 
 def place_of(frames: Sequence[Frame]) -> str:
@@ -228,13 +233,18 @@ def shape(frames: Sequence[Frame]) -> tuple[str, ...]:
     return tuple(f"{frame.file}:{frame.function}" for frame in frames)
 
 
+def alike(stacks: Sequence[Stack]) -> list[list[Stack]]:
+    """The stacks that stand at one place together, the largest group first."""
+    groups: dict[tuple[str, ...], list[Stack]] = {}
+    for one in stacks:
+        groups.setdefault(shape(one.frames), []).append(one)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
 def text_of(stacks: Sequence[Stack], failed: Sequence[Failed]) -> str:
     """All stacks as a text, equal ones together."""
-    groups: dict[tuple[str, ...], list[Stack]] = {}
-    for stack in stacks:
-        groups.setdefault(shape(stack.frames), []).append(stack)
     lines: list[str] = []
-    for group in sorted(groups.values(), key=len, reverse=True):
+    for group in alike(stacks):
         who = ", ".join(
             f"rank {one.rank} (pid {one.pid})" if one.rank else f"pid {one.pid} ({one.name})" for one in group
         )

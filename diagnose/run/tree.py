@@ -36,8 +36,6 @@ class Process(Struct, frozen=True):
     state: str
     ticks: int
     start: int
-    space: int
-    """Address space in bytes."""
 
 
 def processes() -> dict[int, Process]:
@@ -60,7 +58,7 @@ def process(pid: int) -> Process | None:
     text = _read(f"/proc/{pid}/stat", 4096)
     before, told, after = text.rpartition(b")")
     fields = after.split()
-    if not told or len(fields) < 21:
+    if not told or len(fields) < 20:
         return None
     name = before.partition(b"(")[2].decode("utf-8", "replace")
     return Process(
@@ -70,7 +68,6 @@ def process(pid: int) -> Process | None:
         fields[0].decode("ascii", "replace"),
         int(fields[11]) + int(fields[12]),
         int(fields[19]),
-        int(fields[20]),
     )
 
 

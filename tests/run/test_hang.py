@@ -123,8 +123,12 @@ def test_different_collectives_are_no_rank_that_others_wait_for() -> None:
     assert told["run.hang.others_wait"] is False
 
 
-def test_without_ranks_launchers_and_idle_workers_tell_nothing() -> None:
-    """The process that stands somewhere is the one that counts, and the worker that has something to do."""
+@pytest.mark.parametrize("fetch", ["fetch", "_MapDatasetFetcher.fetch"])
+def test_without_ranks_launchers_and_idle_workers_tell_nothing(fetch: str) -> None:
+    """The process that stands somewhere is the one that counts, and the worker that has something to do.
+
+    py-spy names a method with its class or without.
+    """
     launcher = Stack(1, "torchrun", "", frames(f"{STDLIB}subprocess.py:wait:1264", "/env/bin/torchrun:<module>:8"))
     idle = Stack(
         2,
@@ -140,7 +144,7 @@ def test_without_ranks_launchers_and_idle_workers_tell_nothing() -> None:
         "",
         frames(
             "/home/me/data.py:__getitem__:5",
-            f"{LIBRARY}torch/utils/data/_utils/fetch.py:fetch:52",
+            f"{LIBRARY}torch/utils/data/_utils/fetch.py:{fetch}:52",
             f"{LIBRARY}torch/utils/data/_utils/worker.py:_worker_loop:349",
         ),
     )

@@ -93,21 +93,17 @@ def _one(
     from diagnose.sources.data import kinds, prompts
     from diagnose.sources.data.reading import Read
 
-    head = f"data.file.{number}"
     why = kinds.why_not(file.path)
     if why:
         yield Unchecked("training data", f"{file.shown}: {why}")
         return
-    yield Fact(f"{head}.path", file.shown, file.shown)
-    yield Fact(f"{head}.role", file.role, file.shown)
-    one = Read(file, around)
-    yield from one.run(head)
+    one = Read(file, number, around)
+    yield Fact(f"{one.head}.path", file.shown, file.shown)
+    yield Fact(f"{one.head}.role", file.role, file.shown)
+    yield from one.run()
     done.append(one)
-    if one.kept is None or one.examples is None or model is None:
-        return
-    counted = one.about or one.count
-    for reading in prompts.facts(one.kept, one.examples.turns, one.layout, model, limits, head, file.shown, counted):
-        if isinstance(reading, Fact) and reading.name == f"{head}.tokens":
+    for reading in prompts.facts(one, model, limits) if model is not None else ():
+        if isinstance(reading, Fact) and reading.name == f"{one.head}.tokens":
             one.tokens = int(reading.value)
         yield reading
 
@@ -154,4 +150,4 @@ def _leak(one: Read, others: Iterable[Repeats]) -> Iterator[Reading]:
     tally = Tally()
     for line in one.repeats.found_in(others):
         tally.add("leaked", line)
-    yield from tally.facts(f"data.file.{one.number}", one.file.shown, one.count)
+    yield from tally.facts(one.head, one.file.shown, one.count)

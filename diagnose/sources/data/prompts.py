@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from tokenizers import Tokenizer
 
+    from diagnose.sources.data.reading import Parts, Read
+
 SECONDS = 40.0
 MEMORY = 3 << 30
 MOST_KEPT = 1000
@@ -37,6 +39,7 @@ _OTHER = re.compile(
     re.IGNORECASE,
 )
 """Special tokens that data may well hold as text, as places of images do."""
+_IN_TEMPLATE = ("messages", "sharegpt", "prompt-completion", "preference", "unpaired-preference")
 _LONGEST = 400_000
 """Characters of one example that are made into tokens; the rest is reckoned at the same rate."""
 
@@ -69,6 +72,39 @@ class Limits(Struct, frozen=True):
     tokens: int = 0
     default: bool = False
     names: dict[str, str] = {}
+
+
+class _Chat(Struct, frozen=True):
+    """The chat template (None: there is none), the special tokens that it is given, and what roles are called in it."""
+
+    layout: Layout
+    compiled: Template | None
+    values: dict[str, Any]
+    names: dict[str, str]
+
+    def messages(self, messages: list[Any]) -> list[dict[str, Any]]:
+        """Messages with the keys `role` and `content`, and with the roles that the settings map theirs to."""
+        role, content, names = self.layout.role, self.layout.content, {**self.names, **self.layout.names}
+        if (role, content) == ("role", "content") and not names:
+            return [message for message in messages if isinstance(message, dict)]
+        made = []
+        for message in messages:
+            if isinstance(message, dict):
+                others = {key: value for key, value in message.items() if key not in (role, content)}
+                name = message.get(role)
+                made.append({"role": names.get(str(name), name), "content": message.get(content), **others})
+        return made
+
+    def text(self, messages: Any, **more: Any) -> str:
+        """A conversation as the template makes it; without one, or where it refuses, its texts."""
+        if not isinstance(messages, list):
+            return ""
+        whole = self.messages(messages)
+        if self.compiled is not None:
+            made = sandbox.render(self.compiled, whole, **self.values, **more)
+            if not made.problem:
+                return made.text
+        return "\n".join(text for message in whole for text in texts_of(message.get("content")))
 
 
 class Kept:
@@ -105,11 +141,11 @@ def of_folder(path: str, own_template: str | None) -> Model:
     return Model(known, special, chosen.text if chosen is not None else "")
 
 
-def facts(
-    kept: Kept, turns: Turns, layout: Layout, model: Model, limits: Limits, head: str, path: str, examples: int
-) -> Iterator[Reading]:
-    """What becomes of the examples of a file."""
-    readings = _facts(kept, turns, layout, model, limits, head, path, examples)
+def facts(one: Read, model: Model, limits: Limits) -> Iterator[Reading]:
+    """What becomes of the examples of a file that was read."""
+    if one.parts is None:
+        return
+    readings = _facts(one, one.parts, model, limits)
 
     def bounded() -> Iterator[Reading]:
         sandbox.limit_this_process(MEMORY, int(SECONDS) + 1)
@@ -118,22 +154,16 @@ def facts(
     yield from child.read_all([child.Source("tokens of the training data", bounded, SECONDS)])
 
 
-def _facts(
-    kept: Kept, turns: Turns, layout: Layout, model: Model, limits: Limits, head: str, path: str, examples: int
-) -> Iterator[Reading]:
+def _facts(one: Read, parts: Parts, model: Model, limits: Limits) -> Iterator[Reading]:
     compiled = sandbox.compiled(model.template)[0] if model.template.strip() else None
     values = {f"{name}_token": text for name, text in model.special.items()}
-    if compiled is not None and layout.name in (
-        "messages",
-        "sharegpt",
-        "prompt-completion",
-        "preference",
-        "unpaired-preference",
-    ):
+    chat = _Chat(one.layout, compiled, values, limits.names)
+    whole = one.about or one.count
+    if compiled is not None and one.layout.name in _IN_TEMPLATE:
         yield Step("putting conversations into the chat template")
         tally = Tally()
-        _rendered(turns, compiled, values, limits.names, tally)
-        yield from tally.facts(head, path, examples)
+        _rendered(parts.examples.turns, compiled, chat, tally)
+        yield from tally.facts(one.head, one.file.shown, whole)
     if not model.known.good("tokenizer.json"):
         return
     yield Step("loading tokenizer.json")
@@ -141,16 +171,19 @@ def _facts(
     if tokenizer is None:
         return
     yield Step("counting tokens")
-    yield from _counted(kept, layout, compiled, values, tokenizer, limits, head, path, examples)
+    counts, tally = _counted(parts.kept, chat, tokenizer, limits)
+    if counts:
+        yield from _sums(counts, limits, one.head, one.file.shown, whole)
+        yield from tally.facts(one.head, one.file.shown, len(counts))
 
 
-def _rendered(turns: Turns, compiled: Template, values: dict[str, Any], names: dict[str, str], tally: Tally) -> None:
+def _rendered(turns: Turns, compiled: Template, chat: _Chat, tally: Tally) -> None:
     """The first conversation of every sequence of roles in the template: whether it is refused, and whether texts are lost."""
     for known in turns.sequences.values():
         if not known.messages:
             continue
-        messages = messages_of(known.messages, turns.role, turns.content, {**names, **turns.own})
-        made = sandbox.render(compiled, messages, **values)
+        messages = chat.messages(known.messages)
+        made = sandbox.render(compiled, messages, **chat.values)
         if made.problem:
             tally.add("template_refuses", known.line, made.message, known.count)
             continue
@@ -187,19 +220,6 @@ def _arguments(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
                 yield function["arguments"]
 
 
-def messages_of(messages: Any, role: str, content: str, names: dict[str, str]) -> list[dict[str, Any]]:
-    """Messages with the keys `role` and `content`, and with the roles that the settings map theirs to."""
-    if (role, content) == ("role", "content") and not names:
-        return [message for message in messages if isinstance(message, dict)]
-    made = []
-    for message in messages:
-        if isinstance(message, dict):
-            others = {key: value for key, value in message.items() if key not in (role, content)}
-            name = message.get(role)
-            made.append({"role": names.get(str(name), name), "content": message.get(content), **others})
-    return made
-
-
 def _tokenizer(path: str) -> Tokenizer | None:
     from tokenizers import Tokenizer
 
@@ -215,47 +235,39 @@ def _tokenizer(path: str) -> Tokenizer | None:
         return None
 
 
-def _counted(
-    kept: Kept,
-    layout: Layout,
-    compiled: Template | None,
-    values: dict[str, Any],
-    tokenizer: Tokenizer,
-    limits: Limits,
-    head: str,
-    path: str,
-    examples: int,
-) -> Iterator[Reading]:
+def _counted(kept: Kept, chat: _Chat, tokenizer: Tokenizer, limits: Limits) -> tuple[list[tuple[int, int]], Tally]:
+    """The tokens of each example that is kept, with its line; and how many of them are longer than what is kept of one."""
     tally = Tally()
-    counts: list[int] = []
-    longest_line = most = 0
+    counts = []
     for line, row, _ in kept.rows:
-        prompt, whole = _texts(row, layout, compiled, values, limits.names)
-        if layout.name == "tokens":
+        prompt, whole = _texts(row, chat)
+        if chat.layout.name == "tokens":
             size = len(row["input_ids"]) if isinstance(row.get("input_ids"), list) else 0
         else:
             size = _size(tokenizer, whole)
         if not size:
             continue
-        counts.append(size)
-        if size > most:
-            most, longest_line = size, line
+        counts.append((size, line))
         if limits.tokens and size > limits.tokens:
             tally.add("over_length", line, f"{size:,} tokens")
             if prompt and _size(tokenizer, prompt) >= limits.tokens:
                 tally.add("answers_cut_away", line, f"the prompt has more than {limits.tokens:,} tokens")
-    if not counts:
-        return
+    return counts, tally
+
+
+def _sums(counts: list[tuple[int, int]], limits: Limits, head: str, path: str, examples: int) -> Iterator[Reading]:
+    """What the tokens of the examples that were counted tell of the whole file."""
+    total = sum(size for size, _ in counts)
+    most, line = max(counts, key=lambda item: item[0])
     yield Fact(f"{head}.tokens_counted_in", len(counts), path)
-    yield Fact(f"{head}.tokens_mean", round(sum(counts) / len(counts)), path)
-    yield Fact(f"{head}.tokens_longest", most, path, longest_line)
-    yield Fact(f"{head}.tokens", round(sum(counts) / len(counts) * examples), path)
+    yield Fact(f"{head}.tokens_mean", round(total / len(counts)), path)
+    yield Fact(f"{head}.tokens_longest", most, path, line)
+    yield Fact(f"{head}.tokens", round(total / len(counts) * examples), path)
     if limits.tokens:
         yield Fact(f"{head}.cut_at", limits.tokens, path)
         yield Fact(f"{head}.cut_at_default", limits.default, path)
-        cut = sum(max(size - limits.tokens, 0) for size in counts)
-        yield Fact(f"{head}.tokens_beyond_percent", round(100 * cut / sum(counts), 1), path)
-    yield from tally.facts(head, path, len(counts))
+        cut = sum(max(size - limits.tokens, 0) for size, _ in counts)
+        yield Fact(f"{head}.tokens_beyond_percent", round(100 * cut / total, 1), path)
 
 
 def _size(tokenizer: Tokenizer, text: str) -> int:
@@ -265,42 +277,22 @@ def _size(tokenizer: Tokenizer, text: str) -> int:
     return round(len(tokenizer.encode(part, add_special_tokens=False).ids) * len(text) / len(part))
 
 
-def _texts(
-    row: Example, layout: Layout, compiled: Template | None, values: dict[str, Any], names: dict[str, str]
-) -> tuple[str, str]:
+def _texts(row: Example, chat: _Chat) -> tuple[str, str]:
     """An example's prompt (empty where it has none of its own) and its whole text."""
-    column = layout.column
-    if layout.name in ("messages", "sharegpt"):
-        return "", _chat(row.get(column("messages")), layout, compiled, values, names)
-    if layout.name == "alpaca":
-        parts = [str(row.get(name) or "") for name in layout.columns.values()]
+    form, column = chat.layout.name, chat.layout.column
+    if form in ("messages", "sharegpt"):
+        return "", chat.text(row.get(column("messages")))
+    if form == "alpaca":
+        parts = [str(row.get(name) or "") for name in chat.layout.columns.values()]
         return "", "\n".join(filter(None, parts))
-    if layout.name == "text":
+    if form == "text":
         return "", str(row.get(column("text")) or "")
-    if layout.name in ("prompt-completion", "unpaired-preference", "preference"):
-        answer = row.get(column("chosen" if layout.name == "preference" else "completion"))
+    if form in ("prompt-completion", "unpaired-preference", "preference"):
+        answer = row.get(column("chosen" if form == "preference" else "completion"))
         prompt = row.get(column("prompt"))
         if isinstance(answer, list):
             before = prompt if isinstance(prompt, list) else []
-            asked = _chat(before, layout, compiled, values, names, add_generation_prompt=True) if before else ""
-            return asked, _chat(before + answer, layout, compiled, values, names)
+            asked = chat.text(before, add_generation_prompt=True) if before else ""
+            return asked, chat.text(before + answer)
         return str(prompt or ""), str(prompt or "") + str(answer or "")
     return "", ""
-
-
-def _chat(
-    messages: Any,
-    layout: Layout,
-    compiled: Template | None,
-    values: dict[str, Any],
-    names: dict[str, str],
-    **more: Any,
-) -> str:
-    if not isinstance(messages, list):
-        return ""
-    whole = messages_of(messages, layout.role, layout.content, {**names, **layout.names})
-    if compiled is not None:
-        made = sandbox.render(compiled, whole, **values, **more)
-        if not made.problem:
-            return made.text
-    return "\n".join(text for message in whole for text in texts_of(message.get("content")))

@@ -42,30 +42,39 @@ class Around(Struct, frozen=True):
     sample: bool = False
 
 
-class Read:
-    """A file that is read. After `run`: how many examples it has, its form, its columns, and what is kept of it."""
+class Parts(Struct, frozen=True):
+    """What looks at each example, once it is known in which form they are."""
 
-    def __init__(self, file: DataFile, around: Around) -> None:
+    examples: Examples
+    kept: Kept
+    contents: Contents
+    media: Media
+
+
+class Read:
+    """A file that is read. After `run`: how many examples it has, its form, its columns, and what is kept of it.
+
+    `head` is what the names of its facts begin with.
+    """
+
+    def __init__(self, file: DataFile, number: int, around: Around) -> None:
         self.file, self.around = file, around
+        self.head = f"data.file.{number}"
         self.format, self.size, self.count, self.about = "", 0, 0, 0
-        self.number = self.tokens = 0
+        self.tokens = 0
         self.partial = False
         self.layout, self.columns = Layout("unknown"), [""]
-        self.examples: Examples | None = None
-        self.kept: Kept | None = None
+        self.parts: Parts | None = None
         self.repeats = Repeats()
         self._tally, self._shapes = Tally(), Shapes()
-        self._contents: Contents | None = None
-        self._media: Media | None = None
         self._longest = self._longest_count = 0
         self._told = -1
         self._rows = self._characters = 0
         self._more: dict[str, str] = {}
 
-    def run(self, head: str) -> Iterator[Reading]:
-        """Read it; its facts begin with `head`."""
-        self.number = int(head.rpartition(".")[2])
-        path = self.file.shown
+    def run(self) -> Iterator[Reading]:
+        """Read it."""
+        head, path = self.head, self.file.shown
         try:
             with files.opened(self.file.path) as (handle, size):
                 self.size = size
@@ -87,7 +96,7 @@ class Read:
             return
         except (OSError, ValueError) as error:
             self._tally.add("broken_off", 0, files.reason(error))
-        yield from self._facts(head)
+        yield from self._facts()
 
     def _batches(self, handle: int, size: int, stream: blocks.Stream) -> Iterator[Batch]:
         plain = isinstance(stream, blocks.Plain)
@@ -155,33 +164,30 @@ class Read:
     def _all(self, batches: Iterator[Batch]) -> Iterator[Reading]:
         for batch in batches:
             if batch.rows:
-                if self.examples is None:
-                    self._begin(batch)
-                self._take(batch)
+                self.parts = self.parts or self._begin(batch)
+                self._take(batch, self.parts)
             share = int(100 * batch.done)
             if share != self._told and share:
                 self._told = share
                 yield Step(f"{self.file.shown} {share}%")
 
-    def _begin(self, batch: Batch) -> None:
+    def _begin(self, batch: Batch) -> Parts:
         """Decide from the first examples in which form they are."""
         rows = [row for _, row in batch.rows[:500]]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         self.layout = layout_of(rows, columns, self.file.asked)
-        self.examples = Examples(self.layout, self._tally, self.around.vocabulary, self.around.begin)
-        self.kept = Kept()
-        self._contents = Contents(self._tally, self.around.special, self.layout.name in _IN_TURNS)
-        self._media = Media(self._tally, [os.path.dirname(self.file.path), *self.around.folders], columns)
+        return Parts(
+            Examples(self.layout, self._tally, self.around.vocabulary, self.around.begin),
+            Kept(),
+            Contents(self._tally, self.around.special, self.layout.name in _IN_TURNS),
+            Media(self._tally, [os.path.dirname(self.file.path), *self.around.folders], columns),
+        )
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch, parts: Parts) -> None:
         """Take in the examples of a batch: this is what runs a million times."""
-        assert self.examples is not None
-        assert self.kept is not None
-        assert self._contents is not None
-        assert self._media is not None
         self._shapes.note(batch)
-        self.examples.late = batch.offset >= FIRST_PART and self.format == "jsonl"
-        texts_of, keep, repeats, media = self.examples.texts, self.kept.note, self.repeats, self._media
+        parts.examples.late = batch.offset >= FIRST_PART and self.format == "jsonl"
+        texts_of, keep, repeats, media = parts.examples.texts, parts.kept.note, self.repeats, parts.media
         column = self.layout.column
         texts: list[bytes] = []
         lines: list[int] = []
@@ -204,10 +210,10 @@ class Read:
             keep(line, row, size)
             self._characters += size
         self._rows += len(batch.rows)
-        self._contents.look(texts, lines)
+        parts.contents.look(texts, lines)
 
-    def _facts(self, head: str) -> Iterator[Reading]:
-        path = self.file.shown
+    def _facts(self) -> Iterator[Reading]:
+        head, path = self.head, self.file.shown
         self.count = self._rows
         self.columns = self._shapes.columns()
         yield Fact(f"{head}.examples", self.count, path)
@@ -219,14 +225,14 @@ class Read:
             yield Fact(f"{head}.sampled", True, path)
         for name, value in self._more.items():
             yield Fact(f"{head}.{name}", value, path)
-        yield from self._columns(head)
+        yield from self._columns()
         self._shapes.findings(self._tally, self.format == "jsonl")
         if not self.count and not self._tally.counts:
             yield Fact(f"{head}.problem", "no-examples", path)
             yield Fact(f"{head}.detail", _NONE.get(self.format, "there is nothing in it that is one"), path)
         for line, first in self.repeats.twice():
             self._tally.add("duplicates", line, f"line {line} repeats line {first}")
-        yield from self._of_examples(head)
+        yield from self._of_examples()
         yield from self._tally.facts(head, path, self.count)
 
     def _estimate(self) -> int:
@@ -234,22 +240,22 @@ class Read:
         read = min(3 * blocks.SAMPLE, self.size)
         return round(self.count * self.size / read) if read else self.count
 
-    def _columns(self, head: str) -> Iterator[Reading]:
-        path, layout = self.file.shown, self.layout
+    def _columns(self) -> Iterator[Reading]:
+        head, path, layout = self.head, self.file.shown, self.layout
         if layout.absent and self.count:
             yield Fact(f"{head}.column_absent", layout.absent, *(self.file.asked.place or (path, 0, 0, "")))
         if layout.misnamed and self.count:
             yield Fact(f"{head}.column_misnamed", layout.misnamed, path)
             yield Fact(f"{head}.column_meant", layout.meant, path)
 
-    def _of_examples(self, head: str) -> Iterator[Reading]:
-        path = self.file.shown
-        if self.examples is None:
+    def _of_examples(self) -> Iterator[Reading]:
+        head, path = self.head, self.file.shown
+        if self.parts is None:
             return
-        turns = self.examples.turns
-        if turns.roles:
-            yield Fact(f"{head}.roles", ", ".join(list(turns.roles)[:12]), path)
-        yes, no = self.examples.labels[True], self.examples.labels[False]
+        roles, labels = self.parts.examples.turns.roles, self.parts.examples.labels
+        if roles:
+            yield Fact(f"{head}.roles", ", ".join(list(roles)[:12]), path)
+        yes, no = labels[True], labels[False]
         if yes or no:
             yield Fact(f"{head}.labels_true", yes, path)
             yield Fact(f"{head}.labels_false", no, path)

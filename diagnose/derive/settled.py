@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from diagnose.derive.known import Known, by_name
 from diagnose.model import Fact
+from diagnose.sources.training.documents import is_placeholder
 from diagnose.sources.training.given import number
 
 WITH_DEFAULTS = ("trainer", "trl", "llamafactory")
@@ -71,13 +72,11 @@ class Settled(Known):
 
     def absent(self, name: str) -> bool:
         """Whether a setting surely is not made."""
-        return (
-            self.settled and self.value(name) is None and not any(self.is_computed(key) for key in KEYS.get(name, ()))
-        )
+        return self.settled and self.value(name) is None and not any(self.is_open(key) for key in KEYS.get(name, ()))
 
-    def is_computed(self, key: str) -> bool:
-        """Whether a script gives an argument a value that is not told by its text."""
-        return key in self._computed
+    def is_open(self, key: str) -> bool:
+        """Whether an argument is given a value that is not known: one that a script computes, or a placeholder in a file."""
+        return key in self._computed or is_placeholder(key, self.given(key))
 
     def set_by_user(self, name: str) -> bool:
         """Whether a file says it, rather than a default."""

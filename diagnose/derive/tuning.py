@@ -24,6 +24,8 @@ _OTHER_PARALLEL = (
 )  # fmt: skip
 """Settings with which several processes share one sequence."""
 _GENERATING = ("grpo", "rloo")
+_ROUNDS = ("generation_batch_size", "steps_per_generation", "num_iterations")
+"""What TRL counts its rounds of completions by."""
 
 
 def complete(facts: Sequence[Fact]) -> tuple[Fact, ...]:
@@ -101,6 +103,8 @@ def _devices(known: Settled) -> int | None:
 def _generations(known: Settled) -> Told:
     """Completions of one round of GRPO or RLOO, by the arithmetic of TRL's configuration."""
     if known.text("training.task") not in _GENERATING or known.framework != "trl":
+        return
+    if any(known.is_open(key) for key in _ROUNDS):
         return
     whole, per_round = known.given_count("generation_batch_size"), known.given_count("steps_per_generation")
     yield "tuning.generation_set_twice", bool(whole and per_round)
@@ -185,14 +189,14 @@ def _steps(known: Settled) -> Told:
         yield "tuning.batches", batches
         yield "tuning.steps_per_epoch", steps
         epochs = known.number_or("training.epochs", 3.0)
-        if not limit and epochs is not None and 0 < epochs < MOST:
+        if not limit and not known.is_open("max_steps") and epochs is not None and 0 < epochs < MOST:
             yield "tuning.total_steps", math.ceil(epochs * steps)
             yield "tuning.by_epochs", True
     if limit:
         yield "tuning.total_steps", limit
         yield "tuning.epochs_given", known.count("training.epochs") is not None and known.set_by_user("training.epochs")
     passes = known.number("training.epochs")
-    if passes is not None and passes <= 0 and not limit and not known.is_computed("max_steps"):
+    if passes is not None and passes <= 0 and not limit and not known.is_open("max_steps"):
         yield "tuning.no_passes", known.value("training.max_steps") is not None or known.absent("training.max_steps")
     if known.given_number("max_steps") == 0 and known.framework in WITH_DEFAULTS:
         yield "tuning.zero_max_steps", True
@@ -208,7 +212,7 @@ def _per_epoch(known: Settled) -> tuple[int, int] | None:
         return None
     if known.text("training.task") in _GENERATING:
         return _rounds(known, sequences, batch * devices, times)
-    if known.is_computed("dataloader_drop_last"):
+    if known.is_open("dataloader_drop_last"):
         return None
     if known.given_flag("dataloader_drop_last"):
         batches = sequences // batch // devices

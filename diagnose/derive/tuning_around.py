@@ -84,7 +84,7 @@ def _optimizer(known: Settled) -> Told:
         if _is_known(known):
             yield "tuning.optimizer_package_missing", f"{package}.version" not in known.names()
     if name.startswith(("galore_", "apollo_")) and known.framework in ("trainer", "trl"):
-        if known.settled and not known.is_computed("optim_target_modules"):
+        if known.settled and not known.is_open("optim_target_modules"):
             yield "tuning.optimizer_targets_missing", not known.given("optim_target_modules")
         if name.endswith("_layerwise"):
             yield from _layerwise(known)
@@ -101,7 +101,7 @@ def _scheduler(known: Settled) -> Told:
     """Arguments without which a scheduler does not start, where its arguments are known as a whole."""
     name = known.text("training.scheduler")
     extra = known.given("lr_scheduler_kwargs")
-    computed = known.is_computed("lr_scheduler_kwargs")
+    computed = known.is_open("lr_scheduler_kwargs")
     if not known.settled or computed or (extra and not extra.startswith("{")):
         return
     inline = "" if extra == "{…}" else extra
@@ -190,7 +190,7 @@ def _preferences(known: Settled) -> Told:
     if known.text("training.task") not in ("dpo", "ipo", "kto"):
         return
     names = [known.given(key) for key in ("loss_type", "pref_loss", "dpo_loss_type") if known.given(key)]
-    if known.is_computed("loss_type") or any(re.search(r"[^\w-]", name) for name in names):
+    if known.is_open("loss_type") or any(re.search(r"[^\w-]", name) for name in names):
         return
     default = {"dpo": "sigmoid"}.get(known.text("training.task"), known.text("training.task"))
     yield "tuning.preference_loss", names[0] if names else default

@@ -17,7 +17,7 @@ from diagnose.derive import complete, tuning
 from diagnose.match import match
 from diagnose.model import Case, Fact
 from diagnose.sources import training
-from tests.support import CORPUS
+from tests.support import CORPUS, facts_of_files
 
 LLAMA_3_8B = 8_030_261_248
 
@@ -313,6 +313,36 @@ def test_a_script_leaves_defaults_unknown() -> None:
     assert told(known)["tuning.workers"] == 0
     assert "tuning.workers" not in told(known | {"script": "train.py"})
     assert "tuning.saves_between_evals" not in told(known | {"script": "train.py"})
+
+
+def of_file(text: str, folder: Path) -> dict[str, Any]:
+    """What follows of a configuration."""
+    (folder / "train.yaml").write_text(text)
+    return {fact.name: fact.value for fact in complete(facts_of_files(folder, "train.yaml"))}
+
+
+def test_a_placeholder_is_a_value_that_is_not_known_and_no_default(tmp_path: Path) -> None:
+    """Who fills it in may put anything there: neither a batch nor a refused strategy follows of what it is left out as."""
+    head = "output_dir: out\nlearning_rate: 1.0e-5\nload_best_model_at_end: true\n"
+    assert of_file(head, tmp_path)["tuning.saves_between_evals"] == "strategies"
+    assert of_file(head, tmp_path)["tuning.batch_per_process"] == 8
+    text = "eval_strategy: ${EVAL}\nper_device_train_batch_size: ${BATCH}\ndataloader_num_workers: '{{ workers }}'\noptim: $OPTIM\n"
+    open_ = of_file(head + text, tmp_path)
+    assert open_["training.load_best"] is True
+    assert (
+        not {"tuning.saves_between_evals", "tuning.batch_per_process", "tuning.workers", "tuning.optimizer_kind"}
+        & open_.keys()
+    )
+
+
+def test_steps_do_not_follow_where_their_number_is_left_open() -> None:
+    """A number of steps goes before epochs, so that of an unknown one nothing is told; nor of TRL's rounds of an unknown size."""
+    known = {"framework": "trl", "batch": 1, "accumulation": 1, "epochs": 1, "processes": 1, "data.examples": 100}
+    assert told(known)["tuning.total_steps"] == 100
+    assert "tuning.total_steps" not in told(known, {"max_steps": "${STEPS}"})
+    rounds = known | {"task": "grpo", "batch": 4, "generations": 3}
+    assert told(rounds)["tuning.generation_left"] == 1
+    assert "tuning.generation_left" not in told(rounds, {"generation_batch_size": "${ROUND}"})
 
 
 def of_script(text: str, folder: Path) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def _python(environ: Mapping[str, str]) -> str:
 
 def _together(done: Sequence[Read]) -> Iterator[Reading]:
     """What is known of all files: the training data as a whole, and examples of evaluation that are in it too."""
+    from diagnose.sources.data.layout import listed
+
     train = [one for one in done if one.file.role == "train" and one.count]
     if train:
         first = train[0]
@@ -128,7 +130,7 @@ def _together(done: Sequence[Read]) -> Iterator[Reading]:
         yield Fact("data.path", first.file.shown, first.file.shown)
         yield Fact("data.format", first.format, first.file.shown)
         yield Fact("data.layout", first.layout.name, first.file.shown)
-        yield Fact("data.columns", ", ".join(first.columns)[:300], first.file.shown)
+        yield Fact("data.columns", listed(first.columns), first.file.shown)
         yield Fact("data.bytes", sum(one.size for one in train), origin)
         yield Fact("data.sampled", any(one.partial for one in train), origin)
         count = sum(one.count for one in train)

@@ -22,6 +22,17 @@ OTHER_NAMES = {
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 
 
+MOST_LISTED = 300
+
+
+def listed(columns: Sequence[str]) -> str:
+    """The names of columns, separated by commas; of very many those first that trainers know, which are never left out."""
+    whole = ", ".join(columns)
+    if len(whole) > MOST_LISTED:
+        whole = ", ".join(sorted(columns, key=lambda name: name not in COLUMNS))
+    return whole[:MOST_LISTED]
+
+
 class Layout(Struct, frozen=True):
     """A form: its name, and which column has which part (messages, prompt, completion, text …).
 

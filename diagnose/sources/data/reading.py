@@ -14,7 +14,7 @@ from diagnose.sources.data.batch import Batch
 from diagnose.sources.data.contents import Contents
 from diagnose.sources.data.documents import Document
 from diagnose.sources.data.examples import Examples
-from diagnose.sources.data.layout import Layout, layout_of
+from diagnose.sources.data.layout import Layout, layout_of, listed
 from diagnose.sources.data.media import Media
 from diagnose.sources.data.named import DataFile
 from diagnose.sources.data.prompts import Kept
@@ -219,7 +219,7 @@ class Read:
         yield Fact(f"{head}.examples", self.count, path)
         if self.count:
             yield Fact(f"{head}.layout", self.layout.name, path)
-            yield Fact(f"{head}.columns", ", ".join(self.columns)[:300] or "none", path)
+            yield Fact(f"{head}.columns", listed(self.columns) or "none", path)
         if self.partial:
             self.about = self.about or self._estimate()
             yield Fact(f"{head}.sampled", True, path)

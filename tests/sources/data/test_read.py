@@ -189,6 +189,14 @@ def test_texts_that_were_cut_to_one_length_are_told(tmp_path: Path, cut: int, fo
     assert found == rules_on([path])
 
 
+def test_a_column_behind_many_others_is_seen(tmp_path: Path) -> None:
+    """However long their names are."""
+    more = {f"a_long_name_of_what_else_is_known_{n}": n for n in range(40)}
+    path = jsonl(tmp_path / "train.jsonl", [{**more, "prompt": f"q {n}"} for n in N])
+
+    assert [] == rules_on([path], {**TRL, "training.task": "grpo"})
+
+
 def test_evaluation_data_that_leaks_is_found(tmp_path: Path) -> None:
     """By the examples' texts; ids may differ."""
     train = jsonl(tmp_path / "train.jsonl", [{**row, "id": n} for n, row in enumerate(chats(40))])

@@ -7,8 +7,7 @@ import re
 from bisect import bisect_right
 from typing import Any
 
-from diagnose.sources import jsonfile
-from diagnose.sources.yamlfile import MOST_BYTES, MOST_DEPTH, MOST_EVENTS, Documents, Node
+from diagnose.sources.yamlfile import MOST_DEPTH, MOST_EVENTS, Documents, Node
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _COMMENT = re.compile(r"//|/\*|#")
@@ -18,14 +17,8 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "NaN": flo
 _PLACEHOLDER = re.compile(r"\{\{|\{%|\$\{")
 
 
-def load(path: str, most_bytes: int = MOST_BYTES) -> Documents:
-    """Read a JSON file. Nothing is raised; a pipe or device is not opened."""
-    data = jsonfile.read_bytes(path, most_bytes)
-    return parse(data) if isinstance(data, bytes) else Documents(error=data.error, missing=data.missing)
-
-
 def parse(data: bytes) -> Documents:
-    """Read a JSON text. What Python's json refuses is refused here too, with a reason that a person understands."""
+    """Read a JSON text; nothing is raised. What Python's json refuses is refused here too, with a reason that a person understands."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from diagnose.model import Fact, Reading, Step, Unchecked
 from diagnose.sources import jsonfile
 from diagnose.sources.training import command, documents, kinds, script
 from diagnose.sources.training.classes import Reads
-from diagnose.sources.training.given import LONGEST, Setting, given
+from diagnose.sources.training.given import LONGEST, UNKNOWN, Setting, given
 from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.training.script import Script
@@ -79,9 +79,7 @@ class _Training:
                 yield Unchecked("the training's settings", f"{inside[:LONGEST]} is a file in the container")
         if self._accelerate is not None:
             fact = self._accelerate
-            setting = Setting(
-                kinds.UNKNOWN, fact.key or "--config_file", fact.value, fact.origin, fact.line, fact.column
-            )
+            setting = Setting(UNKNOWN, fact.key or "--config_file", fact.value, fact.origin, fact.line, fact.column)
             self._waiting.append(
                 _File(str(fact.value), "accelerate", Reference(str(fact.value), "accelerate", setting))
             )
@@ -103,7 +101,7 @@ class _Training:
         if given.script:
             path = os.path.join(self._folder, given.script)
             self._script = _script(path, given.script)[1]
-            setting = Setting(kinds.UNKNOWN, "script", given.script, given.origin, given.arguments.line)
+            setting = Setting(UNKNOWN, "script", given.script, given.origin, given.arguments.line)
             self._waiting.append(_File(given.script, SCRIPT, Reference(given.script, SCRIPT, setting)))
         self._reads = command.reads(given, self._script)
         for item in given.configs:
@@ -157,7 +155,7 @@ class _Training:
 def _is_known(path: str) -> bool:
     """Whether a word that may be anything is a file of settings that are known here."""
     opened = documents.load(path)
-    return opened.mapping is not None and kinds.kind_of(opened.mapping) != kinds.UNKNOWN
+    return opened.mapping is not None and kinds.kind_of(opened.mapping) != UNKNOWN
 
 
 def _script(path: str, name: str) -> tuple[documents.Opened, Script]:
@@ -189,7 +187,7 @@ def _where(file: _File, folder: str) -> str:
 def _kind(file: _File, opened: documents.Opened) -> str:
     if opened.mapping is None:
         return file.kind
-    wanted = file.kind if file.kind not in ("", kinds.UNKNOWN) and kinds.reader(file.kind) else ""
+    wanted = file.kind if file.kind not in ("", UNKNOWN) and kinds.reader(file.kind) else ""
     return wanted or kinds.kind_of(opened.mapping)
 
 
@@ -199,7 +197,7 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
     setting = file.by.setting if file.by else None
     place = (setting.file, setting.line, setting.column, setting.key) if setting else (origin, 0, 0, "")
     yield Fact(f"{key}.path", origin, *place)
-    yield Fact(f"{key}.kind", kind or kinds.UNKNOWN, origin)
+    yield Fact(f"{key}.kind", kind or UNKNOWN, origin)
     if opened.format:
         yield Fact(f"{key}.format", opened.format, origin)
     by = "user" if setting is None else "command" if setting.file.endswith(_SHELL) else "setting"
@@ -211,11 +209,11 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
         yield Fact(f"{key}.problem", opened.problem, *(place if absent else (origin, opened.line)))
         if opened.mapping is None and file.by is None:
             yield Unchecked(WHAT, f"{origin}: {opened.why}")
-    elif kind == kinds.UNKNOWN:
+    elif kind == UNKNOWN:
         yield Fact(f"{key}.problem", "unknown-kind", origin, 1)
     if opened.mapping is not None and file.kind in ("deepspeed", "accelerate"):
         other = kinds.kind_of(opened.mapping)
-        if other not in (file.kind, kinds.UNKNOWN):
+        if other not in (file.kind, UNKNOWN):
             yield Fact(f"{key}.looks_like", other, *place)
     for name, line, column in opened.duplicates[:1]:
         yield Fact(f"{key}.duplicate", name[:LONGEST], origin, line, column, name[:LONGEST])
@@ -225,7 +223,7 @@ def _about(file: _File, opened: documents.Opened, kind: str, key: str) -> Iterat
 
 def _placeholder(parsed: Parsed, kind: str, key: str) -> Iterator[Reading]:
     """The first value that somebody has yet to fill in; none where a program of one's own may put values there itself."""
-    if kind == kinds.UNKNOWN:
+    if kind == UNKNOWN:
         return
     for item in documents.placeholders(parsed.settings, kind in _RESOLVING):
         if kind in kinds.BY_CLASS and _INTERPOLATION.search(str(item.value)):

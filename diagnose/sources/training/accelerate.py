@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from msgspec.structs import replace
+
 from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training import deepspeed, fsdp
@@ -112,7 +114,7 @@ def _owned(items: Iterator[Setting]) -> Iterator[Setting]:
     for item in items:
         head, below, _ = item.key.partition(".")
         owner = f"{OWNER}.{head}" if below and head in BLOCKS else OWNER
-        yield Setting(owner, item.key, item.value, item.file, item.line, item.column, item.text, item.quoted)
+        yield replace(item, owner=owner)
 
 
 def _kind(document: Node) -> str:
@@ -147,7 +149,7 @@ def _deepspeed(document: Node, items: Sequence[Setting]) -> Iterator[Fact]:
     """`zero.*` of what stands in the block itself. With a file beside it, that file alone counts."""
     block = {item.name: item for item in items if item.owner == "accelerate.deepspeed_config"}
     file = block.get("deepspeed_config_file")
-    own = [Setting(i.owner, i.name, i.value, i.file, i.line, i.column, i.text, i.quoted) for i in block.values()]
+    own = [replace(item, key=name) for name, item in block.items()]
     if file is not None and file.value:
         twice = [name for name in block if name in _BESIDE_FILE]
         if document.get("mixed_precision"):
@@ -167,13 +169,7 @@ def _deepspeed(document: Node, items: Sequence[Setting]) -> Iterator[Fact]:
         yield told("zero.file", "inline", head)
     yield from deepspeed.told_by(own, _DEEPSPEED)
     for device in ("optimizer", "param"):
-        chosen, path = block.get(f"offload_{device}_device"), block.get(f"offload_{device}_nvme_path")
-        if chosen is None or str(chosen.value).lower() != "nvme":
-            continue
-        if path is not None and isinstance(path.value, str) and path.value.lower() not in ("", "none"):
-            yield told("zero.nvme_path", path.value, path)
-        else:
-            yield told("zero.nvme_without_path", True, chosen)
+        yield from deepspeed.nvme(block.get(f"offload_{device}_device"), block.get(f"offload_{device}_nvme_path"))
 
 
 def _file(items: Sequence[Setting]) -> Iterator[Reference]:

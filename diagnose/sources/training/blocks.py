@@ -12,11 +12,10 @@ from msgspec import Struct
 
 from diagnose.model import Fact
 from diagnose.sources.training import deepspeed, fsdp, peft, quantization
-from diagnose.sources.training.given import Setting, plain, settings
+from diagnose.sources.training.given import UNKNOWN, Setting, plain, settings
 from diagnose.sources.training.parsed import Parsed, Reference, joined
 from diagnose.sources.yamlfile import Node
 
-UNKNOWN = "unknown"
 DEEPEST = 3
 """How deep a mapping may stand that is looked into for arguments."""
 _NEAR = 0.85

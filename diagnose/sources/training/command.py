@@ -14,13 +14,12 @@ from diagnose.model import Fact
 from diagnose.sources import jsonnodes
 from diagnose.sources.training import classes, kinds, trl
 from diagnose.sources.training.classes import Reads
-from diagnose.sources.training.given import Setting, number
+from diagnose.sources.training.given import UNKNOWN, Setting, number
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.training.script import Script
 from diagnose.sources.yamlfile import Node
 
 ORIGIN = "command line"
-UNKNOWN = "unknown"
 MOST = 400
 _DEEPEST = 8
 _OVERLAID = ("trl", "axolotl", "llamafactory", "torchtune")
@@ -33,9 +32,8 @@ class Command(Struct, frozen=True):
     """The command of a training.
 
     `kind` is what it reads (trl, axolotl …, script), `task` what it is told to do, `script` the script that it starts.
-    `configs` are the files that it names, `arguments` its own, as a mapping, and
-    `flags` how each of those is written. `contained`: its files are in a container. `origin` is the
-    script that it stands in, or `command line`.
+    `configs` are the files that it names, `arguments` its own, as a mapping, and `flags` how each of those is written.
+    `contained`: its files are in a container. `origin` is the script that it stands in, or `command line`.
     """
 
     kind: str

@@ -147,7 +147,8 @@ def meaning(items: Sequence[Setting]) -> Iterator[Fact]:
         yield told("zero.stage_text", stage.value, stage)
     if stage is None and items:
         yield Fact("zero.stage", 0, *_place(block or items[0]), key="zero_optimization")
-    yield from _paths(by_key)
+    for key in _NVME:
+        yield from nvme(by_key.get(key.replace("nvme_path", "device")), by_key.get(key))
     yield from _autos(items)
     betas = by_key.get("optimizer.params.betas")
     if betas is not None and isinstance(betas.value, list):
@@ -181,17 +182,14 @@ def _place(item: Setting) -> tuple[str, int, int]:
     return item.file, item.line, item.column
 
 
-def _paths(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
-    """The folder for NVMe, of the offload that uses it; that it is missing, where one does without."""
-    for key in _NVME:
-        device = by_key.get(key.replace("nvme_path", "device"))
-        path = by_key.get(key)
-        if device is None or str(device.value).lower() != "nvme":
-            continue
-        if path is not None and isinstance(path.value, str) and path.value.lower() not in ("", "none", "auto"):
-            yield told("zero.nvme_path", path.value, path)
-        else:
-            yield told("zero.nvme_without_path", True, device)
+def nvme(device: Setting | None, path: Setting | None) -> Iterator[Fact]:
+    """The folder for NVMe, of an offload that goes there; that it is missing, where one does without."""
+    if device is None or str(device.value).lower() != "nvme":
+        return
+    if path is not None and isinstance(path.value, str) and path.value.lower() not in ("", "none", "auto"):
+        yield told("zero.nvme_path", path.value, path)
+    else:
+        yield told("zero.nvme_without_path", True, device)
 
 
 def _autos(items: Iterable[Setting]) -> Iterator[Fact]:

@@ -24,6 +24,8 @@ _SECRET = re.compile(
 _NEW_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|-")
 
 
+UNKNOWN = "unknown"
+"""The owner of a key that may be of the user's own program, and the kind of a file that is."""
 COMPUTED = object()
 """The value of an argument that a script computes: only its name is known."""
 
@@ -121,6 +123,17 @@ def meant(items: Iterable[Setting], table: Mapping[str, Meaning]) -> Iterator[Fa
         value = read_as(found[1], item.value)
         if value is not None:
             yield told(found[0], value, item)
+
+
+def by_table(known: Mapping[str, Setting], table: Mapping[str, Meaning]) -> Iterator[Fact]:
+    """The same in the order of the table: of several keys that tell one fact the first one counts.
+
+    An empty text tells nothing; `torch.bfloat16` is bfloat16.
+    """
+    for key, (name, kind) in table.items():
+        value = read_as(kind, known[key].value) if key in known else None
+        if value is not None and value != "":
+            yield told(name, value.removeprefix("torch.") if isinstance(value, str) else value, known[key])
 
 
 def told(name: str, value: str | int | float | bool, item: Setting) -> Fact:

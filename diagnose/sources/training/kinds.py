@@ -7,7 +7,7 @@ from types import ModuleType
 
 from diagnose.sources.settings import words
 from diagnose.sources.training.classes import Reads
-from diagnose.sources.training.given import settings
+from diagnose.sources.training.given import UNKNOWN, settings
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
 
@@ -24,7 +24,6 @@ ORDER = (
     "trainer",
 )
 """Kinds in the order in which they are asked: the first that knows the keys for its own reads the mapping."""
-UNKNOWN = "unknown"
 OF_OTHERS = words(
     """
     rlhf_type tuner_type split_dataset_ratio with_tracking checkpointing_steps dataset_mixer_list gamma_beta_ratio

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from diagnose.model import Fact
 from diagnose.sources.training import alike
-from diagnose.sources.training.given import Meaning, Setting, read_as, settings, told
+from diagnose.sources.training.given import Meaning, Setting, by_table, read_as, settings, told
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
 
@@ -67,10 +67,7 @@ def facts(by_key: Mapping[str, Setting], owner: str = LORA) -> Iterator[Fact]:
         yield from _targets(by_key.get("target_modules"))
         return
     yield told("training.method", "lora", by_key.get("r", first))
-    for key, (name, kind) in TABLE.items():
-        value = read_as(kind, by_key[key].value) if key in by_key else None
-        if value is not None:
-            yield told(name, value, by_key[key])
+    yield from by_table(by_key, TABLE)
     yield from _targets(by_key.get("target_modules"))
     tokens = by_key.get("trainable_token_indices")
     if tokens is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from diagnose.model import Fact
-from diagnose.sources.training.given import Meaning, Setting, read_as, settings, told
+from diagnose.sources.training.given import Meaning, Setting, by_table, read_as, settings, told
 from diagnose.sources.training.parsed import Parsed
 from diagnose.sources.yamlfile import Node
 
@@ -68,7 +68,4 @@ def facts(by_key: Mapping[str, Setting], owner: str = BITS_AND_BYTES) -> Iterato
         yield told("training.quantization", of_class, next(iter(by_key.values())))
     elif False in bits.values():
         yield told("training.quantization", "none", by_key[next(iter(bits))])
-    for key, (name, kind) in TABLE.items():
-        value = read_as(kind, by_key[key].value) if key in by_key else None
-        if value is not None:
-            yield told(name, value, by_key[key])
+    yield from by_table(by_key, TABLE)

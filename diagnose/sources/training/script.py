@@ -13,14 +13,13 @@ from msgspec import Struct, structs
 from diagnose.model import Fact
 from diagnose.sources.training import classes, fsdp, literals, parsers, peft, quantization, trainer, trl
 from diagnose.sources.training.classes import Reads
-from diagnose.sources.training.given import COMPUTED, Meaning, Setting, number, plain, settings, told
+from diagnose.sources.training.given import COMPUTED, UNKNOWN, Meaning, Setting, by_table, number, plain, settings, told
 from diagnose.sources.training.imports import Imports
 from diagnose.sources.training.literals import Call, Text
 from diagnose.sources.training.named import is_data_file
 from diagnose.sources.training.parsed import Parsed, Reference, joined
 from diagnose.sources.yamlfile import Node
 
-UNKNOWN = "unknown"
 _OF_UNSLOTH = ("max_seq_length", "vllm_sampling_params", "context_parallel_size", "context_parallel_backend",
                "context_parallel_rotate_method")  # fmt: skip
 """Arguments that importing Unsloth gives TRL's classes (unsloth 2026.10: models/rl.py), beside those with its name."""
@@ -217,7 +216,7 @@ class _Reader:
     def _by_table(self, node: Node, table: Mapping[str, Meaning], owner: str = UNKNOWN) -> dict[str, Setting]:
         items = tuple(settings(node, owner, self._file))
         known = {item.key: item for item in items}
-        self._parts.append(Parsed(items, tuple(trainer.by_table(known, table))))
+        self._parts.append(Parsed(items, tuple(by_table(known, table))))
         return known
 
     def _tell(self, name: str, value: str | int | float | bool, key: str, at: ast.AST) -> None:

@@ -9,11 +9,9 @@ from diagnose.sources.settings import words
 from diagnose.sources.training import alike, blocks, classes, fsdp, peft, quantization
 from diagnose.sources.training.blocks import By, Schema
 from diagnose.sources.training.classes import SEQ2SEQ, TRAINER, Reads
-from diagnose.sources.training.given import Meaning, number, read_as, told
+from diagnose.sources.training.given import UNKNOWN, Meaning, by_table, number, read_as, told
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
-
-UNKNOWN = "unknown"
 
 _OF_SCRIPTS = words(
     """
@@ -106,14 +104,6 @@ def facts(known: By) -> Iterator[Fact]:
         yield from peft.facts(known)
     if any(key.startswith(("bnb_4bit_", "load_in_")) for key in known):
         yield from quantization.facts(known)
-
-
-def by_table(known: By, table: Mapping[str, Meaning]) -> Iterator[Fact]:
-    """The facts of a table, of the keys that are there and hold such a value."""
-    for key, (name, kind) in table.items():
-        value = read_as(kind, known[key].value) if key in known else None
-        if value is not None and value != "":
-            yield told(name, value.removeprefix("torch.") if isinstance(value, str) else value, known[key])
 
 
 def _rates(known: By) -> Iterator[Fact]:

@@ -11,7 +11,7 @@ from diagnose.sources.settings import words
 from diagnose.sources.training import alike, blocks, classes, trainer
 from diagnose.sources.training.blocks import By, Schema
 from diagnose.sources.training.classes import TRAINER, Reads
-from diagnose.sources.training.given import Meaning, number, read_as, told
+from diagnose.sources.training.given import UNKNOWN, Meaning, by_table, number, read_as, told
 from diagnose.sources.training.parsed import Parsed, Reference
 from diagnose.sources.yamlfile import Node
 
@@ -118,9 +118,7 @@ def _all() -> frozenset[str]:
 def read(document: Node, file: str, reads: Reads | None = None) -> Parsed:
     """The settings of a mapping and what they mean. `reads` is the class that reads them, where that is told. Nothing is raised."""
     parsed = blocks.read(document, file, lambda node: schema_of(node, reads))
-    return (
-        parsed if reads is not None and reads.owner == blocks.UNKNOWN else trainer.named(parsed, "trl", document, file)
-    )
+    return parsed if reads is not None and reads.owner == UNKNOWN else trainer.named(parsed, "trl", document, file)
 
 
 def schema_of(document: Node, reads: Reads | None = None) -> Schema | None:
@@ -139,7 +137,7 @@ def schema_of(document: Node, reads: Reads | None = None) -> Schema | None:
 @cache
 def beside_trainer() -> dict[str, str]:
     """The arguments that TRL's own scripts read beside those of the trainer, and whose they are."""
-    others = {"env": blocks.UNKNOWN}
+    others = {"env": UNKNOWN}
     for name in (MIXTURE, SCRIPT, MODEL):
         others.update(dict.fromkeys(classes.own(name) - classes.fields(TRAINER), name))
     return others
@@ -171,7 +169,7 @@ def facts(known: By, owner: str, sure: bool = False, by_model: bool = False) -> 
     """
     yield from _task(known, owner, sure)
     yield from _adapter(known, by_model)
-    yield from trainer.by_table(known, TABLE)
+    yield from by_table(known, TABLE)
     yield from trainer.facts({key: item for key, item in known.items() if key != "dataset_name"})
     yield from _texts(known)
     yield from _vllm(known)
@@ -209,7 +207,7 @@ def _adapter(known: By, sure: bool) -> Iterator[Fact]:
         yield told("training.method", "lora" if on else "full", switch)
     if switch is not None and not on:
         return
-    yield from trainer.by_table(known, _LORA)
+    yield from by_table(known, _LORA)
     unused = next((known[key] for key in _ADAPTER if key in known), None)
     if sure and switch is None and unused is not None:
         yield told("training.method", "full", unused)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from diagnose.model import Fact
 from diagnose.sources import yamlfile
-from diagnose.sources.training.given import Setting, given, meant, number, read_as, settings
+from diagnose.sources.training.given import Setting, by_table, given, meant, number, read_as, settings
 
 TEXT = b"""\
 learning_rate: 1e-5
@@ -75,6 +75,14 @@ def test_a_number_that_yaml_takes_for_a_text_is_one() -> None:
 
     assert found == [Fact("training.learning_rate", 1e-5, "train.yaml", 1, 1, "learning_rate")]
     assert [fact.value for fact in given(read(TEXT)) if fact.name == "training.given.0.type"] == ["text"]
+
+
+def test_of_several_keys_the_tables_first_tells_the_fact() -> None:
+    """Wherever it stands in the file; torch's names are told without torch, and an empty text tells nothing."""
+    table = dict.fromkeys(("dtype", "torch_dtype"), ("training.load_dtype", "text"))
+    known = {item.key: item for item in read(b"torch_dtype: torch.float16\ndtype: torch.bfloat16\n")}
+    assert [fact.value for fact in by_table(known, table)] == ["bfloat16", "float16"]
+    assert not list(by_table({item.key: item for item in read(b"dtype: ''\n")}, table))
 
 
 @given_(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=4))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from diagnose.model import Fact, Step, Unchecked
 from diagnose.sources import training
 from diagnose.sources.training import kinds
+from diagnose.sources.training.given import UNKNOWN
 from tests.sources.training.reading import node
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "training_configs"
@@ -66,7 +67,7 @@ def test_no_mapping_makes_a_reader_raise(value: dict[str, object]) -> None:
     import yaml
 
     document = node(yaml.safe_dump(value)) if value else node("a: 1")
-    for kind in (*kinds.ORDER, kinds.UNKNOWN):
+    for kind in (*kinds.ORDER, UNKNOWN):
         kinds.read(document, "any.yaml", kind)
     kinds.kind_of(document)
 

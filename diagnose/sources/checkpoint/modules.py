@@ -14,7 +14,7 @@ from diagnose.sources.checkpoint.where import Found
 MOST_FILES = 400
 MOST_NAMES = 12_000
 """Letters that the names of a model's modules may have together: a text model has some hundred, one with pictures two thousand."""
-_NUMBER = re.compile(r"(?:(?<=\.)|(?<=^))\d{1,6}(?=\.|$)", re.ASCII)
+_NUMBER = re.compile(r"(?<![^.])\d{1,6}(?![^.])", re.ASCII)
 _PACKED = frozenset(("U8", "I8", "I32", "U32", "F4", "F8_E4M3", "F8_E5M2"))
 """Dtypes of weights that may be packed: their shape is not that of the layer."""
 _SUFFIXES = (".weight", ".qweight", ".weight_packed")

@@ -19,7 +19,7 @@ from diagnose.sources.tokenizer.files import Files
 MOST_MERGES = 64 << 20
 MOST_MARKS = 12_000
 """Letters that the marks of a vocabulary may have together."""
-_MARK = re.compile(r"<[^\s<>]{1,40}>|\[[^\s\[\]]{1,40}\]|<\uff5c[^\s<>]{1,40}\uff5c>")
+_MARK = re.compile(r"<[^\s<>]{1,42}>|\[[^\s\[\]]{1,40}\]")
 _RESERVED = re.compile(
     r"(?i)reserved|unused|placeholder|extra_id|<0x[0-9a-f]{2}>|(?:control|special)_\d|_\d{2,}\b|loc\d|seg\d"
 )

@@ -18,7 +18,7 @@ from diagnose.sources import child
 from diagnose.sources.data.batch import Example
 from diagnose.sources.data.layout import Layout
 from diagnose.sources.data.tally import Tally
-from diagnose.sources.data.turns import Turns, texts_of
+from diagnose.sources.data.turns import Turns, functions_of, texts_of
 from diagnose.sources.tokenizer import files, sandbox, template
 from diagnose.sources.tokenizer.files import Files
 from diagnose.sources.tokenizer.special import NAMES, text_of
@@ -210,14 +210,10 @@ def _arguments(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
     """The arguments of calls that are texts with JSON in them."""
     for message in messages:
         calls = message.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            function = call.get("function", call) if isinstance(call, dict) else None
-            if (
-                isinstance(function, dict)
-                and isinstance(function.get("arguments"), str)
-                and '"' in function["arguments"]
-            ):
-                yield function["arguments"]
+        for function in functions_of(calls) if isinstance(calls, list) else ():
+            given = function.get("arguments") if isinstance(function, dict) else None
+            if isinstance(given, str) and '"' in given:
+                yield given
 
 
 def _tokenizer(path: str) -> Tokenizer | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
 
+from diagnose.sources.data.batch import word_for
 from diagnose.sources.data.tally import Tally
 
 MEANT = {
@@ -180,13 +181,12 @@ class Turns:
             self.tally.add("messages_missing", line)
             return ""
         if not isinstance(messages, list):
-            kind = "a text" if isinstance(messages, str) else "an object" if isinstance(messages, dict) else "no list"
-            self.tally.add("messages_no_list", line, kind)
+            self.tally.add("messages_no_list", line, word_for(type(messages)))
             return str(messages) if isinstance(messages, str) else ""
         good: Messages = []
         for message in messages:
             if not isinstance(message, dict):
-                self.tally.add("messages_no_objects", line, "a text" if isinstance(message, str) else "no object")
+                self.tally.add("messages_no_objects", line, word_for(type(message)))
                 return ""
             role, text = message.get(self.role), message.get(self.content)
             if not isinstance(role, str):
@@ -257,10 +257,15 @@ def _calls_of(message: dict[str, Any]) -> str:
         return "called" if message.get("function_call") else ""
     if not isinstance(calls, list):
         return "odd"
-    for call in calls:
-        function = call.get("function", call) if isinstance(call, dict) else None
+    for function in functions_of(calls):
         if not isinstance(function, dict):
             return "odd"
         if isinstance(function.get("arguments"), str):
             return "text"
     return "called"
+
+
+def functions_of(calls: list[Any]) -> Iterator[Any]:
+    """What each call of tools calls, an object with name and arguments; None for a call that is no object."""
+    for call in calls:
+        yield call.get("function", call) if isinstance(call, dict) else None

@@ -57,14 +57,7 @@ def _again(raw: bytes, line: int, tally: Tally, last: bool) -> Any:
     if not raw.strip(b"\0\r\n \t"):
         tally.add("nul_bytes", line, f"{len(raw):,} bytes, all zero")
         return _NOTHING
-    if line <= 1 and raw.startswith(b"\xef\xbb\xbf"):
-        tally.add("byte_order_mark", line)
-        raw = raw[3:]
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        tally.add("not_utf8", line, not_utf8(raw, error.start))
-        text = raw.decode("cp1252", "replace")
+    text = decoded(raw, line, tally)
     try:
         value = json.loads(text, parse_constant=lambda word: constant(word, line, tally))
     except json.JSONDecodeError as error:
@@ -105,6 +98,18 @@ def _unreadable(error: json.JSONDecodeError, text: str, line: int) -> tuple[str,
 
 def _reason(error: json.JSONDecodeError) -> str:
     return f"{error.msg} (column {error.colno})"
+
+
+def decoded(raw: bytes, line: int, tally: Tally) -> str:
+    """The text of a line; a byte order mark, and what is not UTF-8, are counted."""
+    if line == 1 and raw.startswith(b"\xef\xbb\xbf"):
+        tally.add("byte_order_mark", line)
+        raw = raw[3:]
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        tally.add("not_utf8", line, not_utf8(raw, error.start))
+        return raw.decode("cp1252", "replace")
 
 
 def not_utf8(raw: bytes, at: int) -> str:

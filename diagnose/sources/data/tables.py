@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from diagnose.sources.data.batch import Batch, Example
 from diagnose.sources.data.blocks import MOST_LINE, Block
-from diagnose.sources.data.jsonlines import not_utf8
+from diagnose.sources.data.jsonlines import decoded
 from diagnose.sources.data.tally import Tally
 
 MOST_ROWS = 2000
@@ -114,14 +114,7 @@ def text_lines(blocks: Iterable[Block], tally: Tally) -> Iterator[tuple[str, int
         line = block.line - step
         for raw in parts:
             line += step
-            if line == 1 and raw.startswith(b"\xef\xbb\xbf"):
-                tally.add("byte_order_mark", line)
-                raw = raw[3:]
-            try:
-                yield raw.decode("utf-8").removesuffix("\r"), line
-            except UnicodeDecodeError as error:
-                tally.add("not_utf8", line, not_utf8(raw, error.start))
-                yield raw.decode("cp1252", "replace").removesuffix("\r"), line
+            yield decoded(raw, line, tally).removesuffix("\r"), line
 
 
 def texts(blocks: Iterable[Block], tally: Tally) -> Iterator[Batch]:

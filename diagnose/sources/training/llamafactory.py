@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training import alike
+from diagnose.sources.training.documents import where_unset
 from diagnose.sources.training.given import Meaning, Setting, meant, number, read_as, settings, told
 from diagnose.sources.training.named import UNSET, is_data_file, own_facts, with_numbers
 from diagnose.sources.training.parsed import Parsed, Reference
@@ -132,21 +133,20 @@ def read(document: Node, file: str) -> Parsed:
         *own_facts(by_key.items(), HEAD, _ASKED),
         *_evaluates(by_key),
     )
-    return Parsed(items, facts + tuple(_where_unset(facts)), tuple(_references(by_key)))
+    return Parsed(items, facts + tuple(_where_unset(facts, by_key)), tuple(_references(by_key)))
 
 
-def _where_unset(facts: tuple[Fact, ...]) -> Iterator[Fact]:
+def _where_unset(facts: tuple[Fact, ...], by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     """What holds for a training because nothing is set."""
     known = {fact.name: fact.value for fact in facts}
     if str(known.get(f"{HEAD}.do_train")) != "true":
         return
     lora = known.get("training.method") in ("lora", "qlora")
-    for name, value, key in _DEFAULTS + (_LORA_DEFAULTS if lora else ()):
-        if name not in known:
-            yield Fact(name, value, DEFAULT, key=key)
-    rank = known.get("training.lora.rank", 8)
-    if lora and "training.lora.alpha" not in known and isinstance(rank, (int, float)):
-        yield Fact("training.lora.alpha", 2 * rank, DEFAULT, key="lora_alpha")
+    unset = tuple(where_unset(_DEFAULTS + (_LORA_DEFAULTS if lora else ()), known, by_key, DEFAULT))
+    yield from unset
+    rank = next((fact.value for fact in (*facts, *unset) if fact.name == "training.lora.rank"), None)
+    if lora and isinstance(rank, (int, float)):
+        yield from where_unset((("training.lora.alpha", 2 * rank, "lora_alpha"),), known, by_key, DEFAULT)
 
 
 def _on(by_key: Mapping[str, Setting], key: str) -> Setting | None:
@@ -359,49 +359,74 @@ _V1_COMMON: dict[str, Meaning] = {
 _V1_PLUGINS = (*_V1_PARTS, "lr_scheduler_config")
 
 
-def _is_nameless(item: Setting) -> bool:
-    """Whether a plugin's mapping does not say which plugin it is."""
-    return isinstance(item.value, dict) and "name" not in item.value
-
-
 def _read_v1(document: Node, file: str) -> Parsed:
     """The new form: plugins under `peft_config`, `dist_config` … by their `name`."""
     items = tuple(with_numbers(settings(document, V1, file)))
     by_key = {item.key: item for item in items if item.value is not None}
-    facts: list[Fact] = [Fact("training.framework", OWNER, file, 1)]
-    peft, bits, spread = (
-        by_key.get(key) for key in ("peft_config.name", "quant_config.quantization_bit", "dist_config.name")
+    facts = (
+        Fact("training.framework", OWNER, file, 1),
+        *_v1_method(by_key),
+        *meant(by_key.values(), _V1_COMMON),
+        *own_facts(by_key.items(), f"{HEAD}.v1", ("max_steps",)),
+        *_v1_nameless(by_key),
+        *_v1_sharding(by_key),
+        *_v1_datasets(by_key),
     )
-    named = str(peft.value) if peft else ""
-    wide = number(bits.value) if bits else None
+    known = {fact.name for fact in facts}
+    defaults = tuple(Fact(name, value, DEFAULT, key=key) for name, value, key in _V1_DEFAULTS if name not in known)
+    return Parsed(items, facts + defaults, tuple(_v1_references(by_key)))
+
+
+def _v1_method(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """What is trained: everything where no plugin of PEFT's is named."""
+    peft, bits = by_key.get("peft_config.name"), by_key.get("quant_config.quantization_bit")
+    named, wide = str(peft.value) if peft else "", number(bits.value) if bits else None
     if peft and named in ("lora", "freeze"):
-        facts.append(told("training.method", "qlora" if named == "lora" and wide == 4 else named, peft))
+        yield told("training.method", "qlora" if named == "lora" and wide == 4 else named, peft)
     elif not peft:
-        facts.append(Fact("training.method", "full", DEFAULT, key="peft_config"))
+        yield Fact("training.method", "full", DEFAULT, key="peft_config")
     if bits and wide:
-        facts.append(told("training.quantization", f"{int(wide)}bit", bits))
+        yield told("training.quantization", f"{int(wide)}bit", bits)
     if export := _on(by_key, "peft_config.export_dir"):
-        facts.append(told("training.task", "merge", export))
-    facts += meant(by_key.values(), _V1_COMMON)
-    facts += own_facts(by_key.items(), f"{HEAD}.v1", ("max_steps",))
-    if nameless := [by_key[part] for part in _V1_PLUGINS if part in by_key and _is_nameless(by_key[part])]:
-        facts.append(told(f"{HEAD}.v1.nameless", nameless[0].key, nameless[0]))
+        yield told("training.task", "merge", export)
     if (targets := by_key.get("peft_config.target_modules")) and named == "lora":
         value = read_as("list" if isinstance(targets.value, list) else "text", targets.value)
-        facts.append(told("training.lora.targets", "all-linear" if value == "all" else str(value), targets))
-    if spread and spread.value == "deepspeed" and (config := _on(by_key, "dist_config.config_file")):
-        facts.append(told("training.deepspeed", str(config.value), config))
-    if spread and str(spread.value).startswith("fsdp"):
-        facts += [told("training.fsdp", str(spread.value), spread), told("fsdp.version", 2, spread)]
-    known = {fact.name for fact in facts}
-    facts += [Fact(name, value, DEFAULT, key=key) for name, value, key in _V1_DEFAULTS if name not in known]
-    refers = []
+        yield told("training.lora.targets", "all-linear" if value == "all" else str(value), targets)
+
+
+def _v1_nameless(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    """The first plugin whose mapping does not say which it is."""
+    for part in _V1_PLUGINS:
+        item = by_key.get(part)
+        if item is not None and isinstance(item.value, dict) and "name" not in item.value:
+            yield told(f"{HEAD}.v1.nameless", item.key, item)
+            return
+
+
+def _v1_sharding(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
+    if config := _v1_zero(by_key):
+        yield told("training.deepspeed", str(config.value), config)
+    if (spread := by_key.get("dist_config.name")) and str(spread.value).startswith("fsdp"):
+        yield told("training.fsdp", str(spread.value), spread)
+        yield told("fsdp.version", 2, spread)
+
+
+def _v1_zero(by_key: Mapping[str, Setting]) -> Setting | None:
+    """The file for DeepSpeed, where that is the plugin."""
+    spread = by_key.get("dist_config.name")
+    return _on(by_key, "dist_config.config_file") if spread and spread.value == "deepspeed" else None
+
+
+def _v1_datasets(by_key: Mapping[str, Setting]) -> Iterator[Fact]:
     for number_, (key, role) in enumerate((("train_dataset", "train"), ("eval_dataset", "eval"))):
         if data := _on(by_key, key):
-            facts.append(told(f"training.dataset.{number_}.path", str(data.value), data))
-            facts.append(told(f"training.dataset.{number_}.role", role, data))
-            if isinstance(data.value, str) and is_data_file(data.value):
-                refers.append(Reference(data.value, "data", data))
-    if spread and spread.value == "deepspeed" and (config := _on(by_key, "dist_config.config_file")):
-        refers.append(Reference(str(config.value), "deepspeed", config))
-    return Parsed(items, tuple(facts), tuple(refers))
+            yield told(f"training.dataset.{number_}.path", str(data.value), data)
+            yield told(f"training.dataset.{number_}.role", role, data)
+
+
+def _v1_references(by_key: Mapping[str, Setting]) -> Iterator[Reference]:
+    for key in ("train_dataset", "eval_dataset"):
+        if (data := _on(by_key, key)) and isinstance(data.value, str) and is_data_file(data.value):
+            yield Reference(data.value, "data", data)
+    if config := _v1_zero(by_key):
+        yield Reference(str(config.value), "deepspeed", config)

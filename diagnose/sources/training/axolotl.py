@@ -8,6 +8,7 @@ from typing import Any
 from diagnose.model import Fact
 from diagnose.sources.settings import words
 from diagnose.sources.training import alike, fsdp
+from diagnose.sources.training.documents import where_unset
 from diagnose.sources.training.given import Meaning, Setting, meant, number, plain, read_as, settings, told
 from diagnose.sources.training.named import UNSET, is_data_file, own_facts
 from diagnose.sources.training.parsed import Parsed, Reference
@@ -139,7 +140,7 @@ def read(document: Node, file: str) -> Parsed:
         *_own(by_key, rows),
     )
     known = {fact.name for fact in facts}
-    defaults = tuple(Fact(name, value, DEFAULT, key=key) for name, value, key in _DEFAULTS if name not in known)
+    defaults = tuple(where_unset(_DEFAULTS, known, by_key, DEFAULT))
     return Parsed(items, facts + defaults, tuple(_references(by_key, rows)))
 
 

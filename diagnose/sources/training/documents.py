@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from diagnose.model import Fact
 from diagnose.sources import jsonfile, jsonnodes, yamlfile
 from diagnose.sources.training.given import Setting
 from diagnose.sources.yamlfile import Documents, Node
@@ -144,3 +145,17 @@ def is_placeholder(name: str, text: str, resolved: bool = False) -> bool:
     if len(text) > 1000 or _MAY_HOLD_BRACES.search(name):
         return False
     return any(not (resolved and found[0].startswith("${")) for found in _PLACEHOLDER.finditer(text))
+
+
+def where_unset(
+    defaults: Iterable[tuple[str, str | int | float | bool, str]],
+    known: Container[str],
+    by_key: Mapping[str, Setting],
+    origin: str,
+) -> Iterator[Fact]:
+    """The framework's defaults (fact, value, key) for what is not `known`; none for a key that holds a placeholder."""
+    for name, value, key in defaults:
+        item = by_key.get(key)
+        is_open = item is not None and isinstance(item.value, str) and is_placeholder(key, item.value)
+        if name not in known and not is_open:
+            yield Fact(name, value, origin, key=key)

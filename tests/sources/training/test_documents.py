@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from diagnose.sources.training import documents
 from diagnose.sources.training.documents import is_placeholder, parse, without_comments
+from tests.support import facts_of_files
 
 
 @pytest.mark.parametrize(
@@ -133,3 +134,17 @@ def test_anchors_that_stand_for_billions_of_values_are_refused() -> None:
         assert opened.mapping is None
         assert "anchors" in opened.why
     assert parse(b"a: &a {k: 1}\nb: *a\nc: [*a, *a]\n").mapping is not None
+
+
+def test_where_a_key_holds_a_placeholder_the_frameworks_default_does_not_hold(tmp_path: Path) -> None:
+    """Axolotl trains with one example at a time where nothing is set, and with any number where `${BATCH}` is."""
+    text = "base_model: m\ndatasets: [{path: d, type: alpaca}]\nsequence_len: 512\nnum_epochs: 1\n"
+    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "b.yaml").write_text(text + "micro_batch_size: ${BATCH}\n")
+    plain, open_ = ({fact.name for fact in facts_of_files(tmp_path, name)} for name in ("a.yaml", "b.yaml"))
+    assert plain - open_ == {"training.batch"}
+    lora = "model_name_or_path: m\nstage: sft\ndo_train: true\nfinetuning_type: lora\ndataset: d\ntemplate: qwen\n"
+    (tmp_path / "c.yaml").write_text(lora)
+    (tmp_path / "d.yaml").write_text(lora + "lora_rank: ${RANK}\n")
+    plain, open_ = ({fact.name for fact in facts_of_files(tmp_path, name)} for name in ("c.yaml", "d.yaml"))
+    assert plain - open_ == {"training.lora.rank", "training.lora.alpha"}

@@ -39,6 +39,17 @@ _DEFAULT_BATCH = {"trl": 8, "trainer": 8, "llamafactory": 8, "axolotl": 1}
 _CHECKPOINTING = {"trl": True, "trainer": False, "llamafactory": True, "axolotl": False}
 
 
+_ASKED = {
+    "training.batch": ("per_device_train_batch_size", "micro_batch_size"),
+    "training.gradient_checkpointing": (
+        "gradient_checkpointing",
+        "activation_checkpointing",
+        "disable_gradient_checkpointing",
+    ),
+}
+"""Facts whose default counts → the settings that would tell them: one that is a placeholder, or computed, leaves it open."""
+
+
 class Setup(Struct, frozen=True):
     """A training as far as its memory goes. `value`: bytes of a weight, 0 where that is not told; `zero` 3 also for FSDP.
 
@@ -294,6 +305,8 @@ def likely_setup(setup: Setup, known: Known, cards: int) -> Setup | None:
         or not setup.model.widths.hidden
         or known.yes("model.multimodal")
     ):
+        return None
+    if any(known.value(name) is None and known.has_setting(*keys) for name, keys in _ASKED.items()):
         return None
     checkpointing = known.value("training.gradient_checkpointing")
     if checkpointing is None:

@@ -111,6 +111,15 @@ def test_long_examples_are_likely_too_much() -> None:
     assert 0 < found["fits_batch"] < 16
 
 
+def test_a_batch_that_is_left_open_tells_no_likely_total() -> None:
+    """`${BATCH}`, or a number that a script computes, is not the framework's default."""
+    assert "total" in told(LLAMA_3_8B, RTX4090, QLORA, {"training.batch": None})
+    open_ = {"training.batch": None, "training.given.0.key": "per_device_train_batch_size"}
+    found = told(LLAMA_3_8B, RTX4090, QLORA, open_)
+    assert "total" not in found
+    assert "states" in found
+
+
 def test_logits_count_where_the_framework_keeps_them() -> None:
     """Axolotl without a plugin: 10 bytes a token and entry; none with Liger, and none where TRL's release is not known."""
     axolotl = {"training.framework": "axolotl"}

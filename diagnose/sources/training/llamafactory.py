@@ -373,7 +373,7 @@ def _read_v1(document: Node, file: str) -> Parsed:
         *_v1_datasets(by_key),
     )
     known = {fact.name for fact in facts}
-    defaults = tuple(Fact(name, value, DEFAULT, key=key) for name, value, key in _V1_DEFAULTS if name not in known)
+    defaults = tuple(where_unset(_V1_DEFAULTS, known, by_key, DEFAULT))
     return Parsed(items, facts + defaults, tuple(_v1_references(by_key)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 HEAD = 64 << 10
@@ -55,6 +55,14 @@ def read_text(path: str, most: int = MOST) -> str | None:
     """As `read_bytes`, decoded as UTF-8 with what is not UTF-8 replaced."""
     data = read_bytes(path, most)
     return None if data is None else data.decode("utf-8", "replace")
+
+
+def absolute(path: str, environ: Mapping[str, str], folder: str) -> str:
+    """A path as it is meant in a folder, with the home folder of that environment for `~`."""
+    home = environ.get("HOME", "")
+    if home and (path == "~" or path.startswith("~/")):
+        path = home + path[1:]
+    return os.path.normpath(os.path.join(folder or os.sep, path))
 
 
 def names_in(folder: str) -> list[str] | None:

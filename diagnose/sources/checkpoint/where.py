@@ -86,7 +86,7 @@ def find(model: str, environ: Mapping[str, str], folder: str, revision: str = ""
         return Found(asked[:200], "missing", problem="not-an-id", why="it is empty or no name that a file can have")
     if _REMOTE.match(asked):
         return Found(asked, "remote", problem="remote", why="it lies in an object store, which is not looked into")
-    path = _absolute(asked, environ, folder)
+    path = files.absolute(asked, environ, folder)
     try:
         os.stat(path)
         return _local(asked, path, environ)
@@ -131,13 +131,6 @@ def looks_like_a_path(text: str) -> bool:
 def is_id(text: str) -> bool:
     """Whether a text can be an id of the Hub: its characters, at most one slash, no `--` and no `..`."""
     return bool(_ID.fullmatch(text)) and "--" not in text and ".." not in text and not text.endswith(".git")
-
-
-def _absolute(text: str, environ: Mapping[str, str], folder: str) -> str:
-    home = environ.get("HOME", "")
-    if home and (text == "~" or text.startswith("~/")):
-        text = home + text[1:]
-    return os.path.normpath(os.path.join(folder or os.sep, text))
 
 
 # --- what is there as a path

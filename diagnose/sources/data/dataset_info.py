@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from diagnose.model import Fact, Reading
-from diagnose.sources import jsonfile
+from diagnose.sources import files, jsonfile
 from diagnose.sources.data.layout import Asked
-from diagnose.sources.data.training import Dataset, absolute, dataset_settings, place_of, text, written
+from diagnose.sources.data.training import Dataset, dataset_settings, place_of, text, written
 
 INFO = "dataset_info.json"
 _ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
@@ -25,7 +25,7 @@ def datasets(
     there = next(written(known, "dataset_dir"), "") or "data"
     if there == "ONLINE" or there.startswith("REMOTE:") or "training.dataset.0.path" not in known:
         return
-    where = absolute(there, environ, folder)
+    where = files.absolute(there, environ, folder)
     shown = os.path.join(there, INFO)
     loaded = jsonfile.load(os.path.join(where, INFO))
     if loaded.missing:

@@ -15,7 +15,7 @@ from diagnose.sources import files
 from diagnose.sources.data import dataset_info
 from diagnose.sources.data.kinds import ENDINGS, PACKED
 from diagnose.sources.data.layout import Asked
-from diagnose.sources.data.training import Dataset, absolute, datasets, place_of, text
+from diagnose.sources.data.training import Dataset, datasets, place_of, text
 
 BESIDES = (dataset_info.INFO, "state.json", "dataset_dict.json", "dataset_infos.json", "config.json", "package.json")
 """JSON files in folders of data that hold no examples."""
@@ -91,7 +91,7 @@ def _expanded(path: str, environ: Mapping[str, str], folder: str) -> list[tuple[
     """The files that a path means: itself, the data files of a folder, what a pattern finds; each with its name inside it."""
     if not path or "\0" in path:
         return []
-    whole = absolute(path, environ, folder)
+    whole = files.absolute(path, environ, folder)
     if os.path.isdir(whole):
         return [(name, os.path.relpath(name, whole)) for name in sorted(islice(_inside(whole), MOST_LISTED))][
             : MOST_FILES + 1
@@ -105,7 +105,7 @@ def _expanded(path: str, environ: Mapping[str, str], folder: str) -> list[tuple[
 
 def _why_none(path: str, environ: Mapping[str, str], folder: str) -> str:
     """Why a path leads to no data file."""
-    whole = absolute(path, environ, folder)
+    whole = files.absolute(path, environ, folder)
     if not path or not os.path.isdir(whole):
         return "there is no such file or folder"
     if files.names_in(whole) is None:
@@ -136,6 +136,6 @@ def as_files(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact])
     item = known.get("training.dataset.0.path")
     if item is None or item.key != "dataset_name" or text(known, "training.framework") != "trl":
         return
-    path = absolute(str(item.value), environ, folder)
+    path = files.absolute(str(item.value), environ, folder)
     if os.path.isfile(path) and is_data(os.path.basename(path)):
         yield Fact("data.named_as_file", str(item.value), *place_of(item))

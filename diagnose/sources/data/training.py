@@ -55,14 +55,6 @@ def written(known: Mapping[str, Fact], ending: str) -> Iterator[str]:
             yield text(known, name.removesuffix("key") + "value")
 
 
-def absolute(path: str, environ: Mapping[str, str], folder: str) -> str:
-    """A path as it is meant in the working folder."""
-    home = environ.get("HOME", "")
-    if path.startswith("~/") and home:
-        path = home + path[1:]
-    return os.path.normpath(os.path.join(folder, path))
-
-
 def place_of(item: Fact) -> tuple[str, int, int, str]:
     """Where a setting stands: file, line, column and key."""
     return item.origin, item.line, item.column, item.key
@@ -86,7 +78,7 @@ def datasets(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact])
         form, field = text(known, f"{head}format"), text(known, f"{head}field")
         keys, roles = _mapped(known, head.replace("training.", "training.axolotl.", 1))
         asked = Asked(framework, task, form, field, None, keys, roles, (*place_of(item)[:3], ""))
-        path = os.path.realpath(absolute(str(item.value), environ, folder))
+        path = os.path.realpath(files.absolute(str(item.value), environ, folder))
         yield Dataset(path, text(known, f"{head}role"), asked)
 
 
@@ -109,7 +101,7 @@ def is_mapped(environ: Mapping[str, str], folder: str, known: Mapping[str, Fact]
     """Whether a script may change the data before the trainer sees it: it does, or it is not seen that it does not."""
     if "training.script" not in known:
         return False
-    path = absolute(text(known, "training.script"), environ, folder)
+    path = files.absolute(text(known, "training.script"), environ, folder)
     script = files.read_text(path, _MOST_SCRIPT) or ""
     if "load_dataset(" not in script or len(script) >= _MOST_SCRIPT or _CHANGES.search(script):
         return True
@@ -130,7 +122,7 @@ def own_template(environ: Mapping[str, str], folder: str, known: Mapping[str, Fa
         return None
     if "{%" in told or "{{" in told:
         return told
-    return files.read_text(absolute(told, environ, folder), 1 << 20) or ""
+    return files.read_text(files.absolute(told, environ, folder), 1 << 20) or ""
 
 
 def beyond(known: Mapping[str, Fact]) -> str:

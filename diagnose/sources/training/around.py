@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from diagnose.model import Fact, Reading, Step, Unchecked
-from diagnose.sources import jsonfile
+from diagnose.sources import files, jsonfile
 from diagnose.sources.storage import existing
 
 MOST_STATE_BYTES = 64 << 20
@@ -37,7 +37,7 @@ def read(facts: Mapping[str, Fact], environ: Mapping[str, str], folder: str) -> 
     """
     output = _text(facts, "training.output")
     if output:
-        yield from _output(output, _path(output, environ, folder))
+        yield from _output(output, files.absolute(output, environ, folder))
     resume = _text(facts, "training.resume")
     if resume:
         yield from _resume(resume, output, environ, folder)
@@ -47,13 +47,6 @@ def read(facts: Mapping[str, Fact], environ: Mapping[str, str], folder: str) -> 
 
 def _text(facts: Mapping[str, Fact], name: str) -> str:
     return str(facts[name].value) if name in facts else ""
-
-
-def _path(name: str, environ: Mapping[str, str], folder: str) -> str:
-    home = environ.get("HOME", "")
-    if home and (name == "~" or name.startswith("~/")):
-        name = home + name[1:]
-    return os.path.normpath(os.path.join(folder, name))
 
 
 def _output(name: str, path: str) -> Iterator[Reading]:
@@ -89,14 +82,14 @@ def _resume(asked: str, output: str, environ: Mapping[str, str], folder: str) ->
     if asked.lower() in ("newest", "true"):
         if not output:
             return
-        found = _newest(_path(output, environ, folder))
+        found = _newest(files.absolute(output, environ, folder))
         if not found:
             yield Fact("resume.problem", "none-found", output[:_LONGEST])
             return
         name = os.path.join(output, found)
     yield Step(f"looking at {name[:_LONGEST]}")
     yield Fact("resume.path", name[:_LONGEST], name[:_LONGEST])
-    path = _path(name, environ, folder)
+    path = files.absolute(name, environ, folder)
     try:
         names = _names(path)
     except (OSError, ValueError) as error:

@@ -104,6 +104,15 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+def generates(settings: Any) -> bool:
+    """Whether a trainer learns from completions that it samples itself, so that its loss need not fall: GRPO, RLOO, PPO, online
+    DPO and what is made from them.
+
+    TRL's settings have a temperature for that, and those of other trainers have none (0.11 to 1.16).
+    """
+    return hasattr(settings, "temperature")
+
+
 def number(value: Any) -> float | None:
     """A number that was logged, also as a text; None for anything else."""
     if isinstance(value, bool) or value is None:

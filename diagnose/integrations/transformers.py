@@ -17,17 +17,14 @@ from transformers import TrainerCallback
 from diagnose import bundle
 from diagnose.errors import DoctorError
 from diagnose.integrations import excepthook, literals, process
-from diagnose.integrations.losses import ORIGIN, Series, number
+from diagnose.integrations.losses import ORIGIN, Series, generates, number
 from diagnose.model import Case, Fact
-
-_GENERATING = ("GRPOConfig", "RLOOConfig", "PPOConfig", "OnlineDPOConfig", "XPOConfig", "NashMDConfig")
-"""Trainers whose loss does not fall while they learn."""
 
 
 class DoctorCallback(TrainerCallback):  # type: ignore[misc]
     """Checks settings, model and machine when training begins; watches losses, norms and rates; diagnoses an exception.
 
-    Reports go to standard error, by the first process of each machine. `stop_on` is the severity from which a finding at the
+    Reports go to standard error, by the first process of each machine; what goes wrong with that never ends a training. `stop_on` is the severity from which a finding at the
     beginning ends the training with a DoctorError: error, warning or never. `watch` looks at what is logged.
     """
 
@@ -46,15 +43,24 @@ class DoctorCallback(TrainerCallback):  # type: ignore[misc]
         """Look at everything once, and say what is found."""
         if not state.is_local_process_zero:
             return
+        try:
+            code = self._begin(args, state, given)
+        except Exception as error:  # no room for temporary files, say: the training goes on
+            self._series = None
+            process.show(f"llmdoctor: no check was made: {type(error).__name__}: {error}", sys.stderr)
+            return
+        if code == 1 and self._stop_on != "never":
+            raise DoctorError(f"llmdoctor found something of severity {self._stop_on} or worse; see above")
+
+    def _begin(self, args: Any, state: Any, given: Any) -> int:
+        """Look at everything, and say what is found; the exit code of that."""
         self._folder = tempfile.TemporaryDirectory(prefix="llmdoctor-", ignore_cleanup_errors=True)
         self._series = Series(number(getattr(args, "learning_rate", None))) if self._watch else None
         self._asked, self._told = frozenset(), set()
         path = self._collected(args, given.get("model"))
         self._case = _with(self._case, _live(args, state, given))
         excepthook.install(path)
-        code = self._ask()
-        if code == 1 and self._stop_on != "never":
-            raise DoctorError(f"llmdoctor found something that is an {self._stop_on} or worse; see above")
+        return self._ask()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
         """Take what is logged; ask the rules where something is odd that was not asked of before."""
@@ -118,7 +124,7 @@ def _with(case: Case, facts: list[Fact]) -> Case:
 def _live(args: Any, state: Any, given: Any) -> list[Fact]:
     """What only the trainer itself knows."""
     name = type(args).__name__
-    told: dict[str, Any] = {"live.trainer": name, "live.generates": name in _GENERATING}
+    told: dict[str, Any] = {"live.trainer": name, "live.generates": generates(args)}
     model = given.get("model")
     if model is not None:
         sizes = [

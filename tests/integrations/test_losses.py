@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnose.integrations.losses import KEPT, Series, number
+from diagnose.integrations.losses import KEPT, Series, generates, number
 
 
 def facts_of(series: Series) -> dict[str, Any]:
@@ -75,6 +75,19 @@ def test_any_log_is_taken(logs: list[dict[str, Any]]) -> None:
         series.add(step, log)
         series.odd()
     assert all(fact.value == fact.value for fact in series.facts())
+
+
+def test_a_trainer_that_samples_is_known_whatever_its_settings_are_called() -> None:
+    """A class of the user's own, made from GRPOConfig, too."""
+
+    class GRPOConfig:
+        temperature = 1.0
+
+    class Own(GRPOConfig):
+        pass
+
+    assert generates(Own())
+    assert not generates(object())
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0.5", 0.5), (3, 3.0), (None, None), ("x", None), (True, None)])

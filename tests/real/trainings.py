@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -39,7 +39,6 @@ SFT: Mapping[str, Any] = MappingProxyType(
     }
 )
 """A supervised fine-tuning of some seconds on the CPU."""
-GROUPS = ("chosen", "rejected")
 SCRIPT = """\
 import os, signal, sys, time
 import torch, torch.distributed as dist
@@ -70,7 +69,7 @@ dist.destroy_process_group()
 class Trial(NamedTuple):
     """A fault and what has to be told first. `settings` change SFT's (None takes one out); `prepare` changes the world.
 
-    `words` start the training; `around` are llmdoctor's own options. `before` is run in the shell before the command.
+    `words` start the training; `around` are llmdoctor's own options.
     """
 
     name: str
@@ -79,7 +78,6 @@ class Trial(NamedTuple):
     prepare: Callable[[Path], None] = lambda folder: None
     words: tuple[str, ...] = ("trl", "sft", "--config", "sft.yaml")
     around: tuple[str, ...] = ()
-    before: str = ""
     code: int | None = None
 
 
@@ -135,14 +133,11 @@ def run(trial: Trial, folder: Path, python: str, report: bool = True) -> Ran:
     """Run a trial in a folder under `llmdoctor run`, from the interpreter of these tests."""
     world(folder, trial)
     words = [sys.executable, "-m", "diagnose", "run", *(["--report", "report"] if report else []), *trial.around, "--"]
-    shell = f'{trial.before}exec "$@"'
-    environ = {**environment(python), "PYTHONPATH": ""}
-    command = ["bash", "-c", shell, "bash", *words, *trial.words]
-    environ["PYTHONPATH"] = str(ROOT)
+    environ = {**environment(python), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, errors="replace"
+        [*words, *trial.words], cwd=folder, env=environ, capture_output=True, text=True, timeout=300, errors="replace"
     )
-    made = sorted((folder / "report").glob("**/*report*.json")) if (folder / "report").is_dir() else []
+    made = sorted((folder / "report").glob("*.report.json"))
     diagnosis = json.loads(made[0].read_text(encoding="utf-8")) if made else None
     return Ran(done.returncode, done.stdout + done.stderr, diagnosis)
 
@@ -150,8 +145,7 @@ def run(trial: Trial, folder: Path, python: str, report: bool = True) -> Ran:
 @contextmanager
 def taken_port() -> Iterator[int]:
     """A port of this machine on which somebody listens."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
+    with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield int(listener.getsockname()[1])

@@ -19,10 +19,11 @@ from msgspec import Struct
 from diagnose.cli import INTERRUPTS_IGNORED
 from diagnose.cli.terminal import in_colour, show
 from diagnose.errors import DoctorError, InputError
+from diagnose.places import working_folder
 from diagnose.run.follow import Follow, Followed, Hang
 from diagnose.run.kept import Kept
 from diagnose.run.messages import Looked, Tell
-from diagnose.run.outcome import OVER_BY_TIME, exit_code, facts, was_interrupted
+from diagnose.run.outcome import SHELL, exit_code, facts, was_interrupted
 from diagnose.run.progress import Progress
 from diagnose.run.relay import relay_on
 from diagnose.run.signals import Signals, name_of
@@ -109,7 +110,7 @@ class _Run:
         self._command, self._wish, self._hang = command, wish, hang
         self._files = files
         self._environ: Mapping[str, str] = dict(os.environ)
-        self._folder = _working_folder()
+        self._folder = working_folder()
         self._follow: Follow | None = None
         self._kept = Kept()
 
@@ -360,13 +361,13 @@ def _rendered(diagnosis: Diagnosis, with_colours: bool) -> str:
 
 def _lost_its_reader(seen: Followed) -> bool:
     """Whether it ended since nobody read its output any more, as in `… | head`."""
-    return seen.reader_gone and seen.status is not None and exit_code(seen) == 128 + signal.SIGPIPE
+    return seen.reader_gone and seen.status is not None and exit_code(seen) == SHELL + signal.SIGPIPE
 
 
 def _told(seen: Followed, code: int) -> str:
     """How it ended, in words."""
     ran = _spoken(seen.seconds)
-    if code == OVER_BY_TIME and seen.ended_by_us:
+    if seen.ended_by_us:
         return f"the command was ended after {ran}, because it hung"
     if seen.status is not None and os.WIFSIGNALED(seen.status):
         return f"the command was ended by {name_of(os.WTERMSIG(seen.status))} after {ran}"
@@ -380,9 +381,3 @@ def _spoken(seconds: float) -> str:
         return f"{whole} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _working_folder() -> str:
-    from diagnose.places import working_folder
-
-    return working_folder()

@@ -89,9 +89,9 @@ class Read:
                         yield Unchecked("training data", f"{path}: {kind.detail}")
                     return
                 self.format = kind.format
-                yield Fact(f"{head}.format", kind.format, path)
                 yield from self._all(self._batches(handle, size, stream))
         except columnar.NoReaderError:
+            yield Fact(f"{head}.format", self.format, path)
             yield Unchecked(path, _WITHOUT_PYARROW)
             return
         except (OSError, ValueError) as error:
@@ -216,6 +216,7 @@ class Read:
         head, path = self.head, self.file.shown
         self.count = self._rows
         self.columns = self._shapes.columns()
+        yield Fact(f"{head}.format", self.format, path)
         yield Fact(f"{head}.examples", self.count, path)
         if self.count:
             yield Fact(f"{head}.layout", self.layout.name, path)

@@ -189,6 +189,17 @@ def test_texts_that_were_cut_to_one_length_are_told(tmp_path: Path, cut: int, fo
     assert found == rules_on([path])
 
 
+def test_objects_over_several_lines_are_no_list(tmp_path: Path) -> None:
+    """So no command for a list is given with what is wrong in them."""
+    rows = [*chats(30), {"messages": [user("q"), answer(" ")]}]
+    path = tmp_path / "train.json"
+    path.write_text("\n".join(json.dumps(row, indent=1) for row in rows))
+    facts, _ = read([path], TRL)
+
+    assert ("json-objects", 31) == (values(facts)["format"], values(facts)["examples"])
+    assert ["data-answers-empty"] == rules_on([path])
+
+
 def test_a_column_behind_many_others_is_seen(tmp_path: Path) -> None:
     """However long their names are."""
     more = {f"a_long_name_of_what_else_is_known_{n}": n for n in range(40)}
